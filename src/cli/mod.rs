@@ -12,6 +12,7 @@ mod check;
 mod doctor;
 mod flags;
 mod generate;
+mod named;
 mod permissions;
 mod program;
 mod serve;

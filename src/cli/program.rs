@@ -135,7 +135,7 @@ impl Command {
             Self::Why { config, flags } => why::run(&flags, &config::load(&config.sources())?, out),
             Self::Completions { shell } => generate::completions(Cli::command(), shell, out),
             Self::Man { dir } => generate::man(Cli::command(), dir.as_deref(), out),
-            Self::Cache { config, command } => cache::run(&command, &config::load(&config.sources())?.cache, out),
+            Self::Cache { config, command } => cache::run(&command, &config::load(&config.sources())?, out),
         }
     }
 }

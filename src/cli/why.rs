@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::cache::{ago, ask_server, carry_out, count, size};
 use super::flags::{Print, print_json};
+use super::named::{self, OwnName};
 use crate::cache::{Event, Order, Part, Shown, TagPolicy};
 use crate::config::Settings;
 use crate::host::Period;
@@ -34,13 +35,50 @@ pub(super) fn run(flags: &WhyFlags, settings: &Settings, out: &mut dyn Write) ->
     let ImageName::Image(registry, repository, reference) = flags.image.clone().or_latest() else {
         bail!("this is not an image; expected a name such as quay.io/org/app:1");
     };
-    let name =
-        format!("{registry}/{repository}{}{reference}", if matches!(reference, Reference::Tag(_)) { ':' } else { '@' });
-    let Some(entry) = entry(settings, &registry) else {
-        bail!("{registry} is not a configured registry: it is only tunnelled, and nothing is cached");
+    let meant = named::meant(settings, &registry, &repository);
+    let own = |own: &OwnName| ImageName::Image(own.registry.clone(), own.repository.clone(), reference.clone());
+    let images: Vec<ImageName> = match meant.as_slice() {
+        [] => vec![ImageName::Image(registry.clone(), repository.clone(), reference.clone())],
+        meant => meant.iter().map(own).collect(),
     };
-    let rules = rules(entry, &reference)?;
-    let outages = outages(settings, &registry);
+    let asked = ImageName::Image(registry, repository, reference.clone());
+    if let [image] = images.as_slice() {
+        if *image != asked && !flags.print.json {
+            writeln!(out, "{asked} at the mirror is")?;
+        }
+        return explain(flags, settings, image, out);
+    }
+    if !flags.print.json {
+        writeln!(out, "{asked} at the mirror is a group; the first that has the image is used:")?;
+    }
+    // Whoever has it answers for the group.
+    let (mut told, json) = (Vec::new(), flags.print.json);
+    for (index, image) in images.iter().enumerate() {
+        if json {
+            writeln!(out, "{}", if index == 0 { "[" } else { "," })?;
+        }
+        told.push(explain(flags, settings, image, out));
+    }
+    if json {
+        writeln!(out, "]")?;
+    }
+    match told.iter().position(Result::is_ok) {
+        Some(_) => Ok(()),
+        None => told.pop().unwrap_or(Ok(())),
+    }
+}
+
+fn explain(flags: &WhyFlags, settings: &Settings, image: &ImageName, out: &mut dyn Write) -> anyhow::Result<()> {
+    let ImageName::Image(registry, _, reference) = image else { bail!("this is not an image") };
+    let name = image.to_string();
+    let Some(entry) = entry(settings, registry) else {
+        bail!(
+            "{registry} is not a configured registry, and no name of the mirror (mirror.names): it is only tunnelled, and nothing is \
+             cached"
+        );
+    };
+    let rules = rules(entry, reference)?;
+    let outages = outages(settings, registry);
     let mut shown = Vec::new();
     let order = Order { command: crate::cache::Command::Show, name: Some(name.clone()), dry_run: false, force: false };
     let found = carry_out(&settings.cache, &order, &mut |event| {
@@ -65,7 +103,7 @@ pub(super) fn run(flags: &WhyFlags, settings: &Settings, out: &mut dyn Write) ->
         writeln!(out, "outage     {outage}; what is cached is served to its readers, and nothing else")?;
     }
     for one in &shown {
-        tell(one, rules.as_ref(), Away::of(&outages, entry), out)?;
+        tell(one, entry, rules.as_ref(), Away::of(&outages, entry), out)?;
     }
     found
 }
@@ -154,8 +192,49 @@ impl Away {
     }
 }
 
+/// Who can be served while the registry cannot be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    Everybody,
+    /// Those who have proven a right of their own, as the running server remembers.
+    Proven,
+    /// Everybody, as long as the server remembers: its registry's word is not kept.
+    SinceStart,
+}
+
+/// How long it is known over a restart that a repository is public.
+const PUBLIC: Duration = Duration::from_secs(7 * 86_400);
+
+impl Readers {
+    fn of(shown: &Shown, entry: &RegistrySettings, now: SystemTime) -> Self {
+        let is_recent = |proven: SystemTime| now.duration_since(proven).unwrap_or_default() < PUBLIC;
+        if shown.rights.iter().any(|right| right.public && is_recent(right.proven)) {
+            return Self::Everybody;
+        }
+        if is_plain(entry) { Self::SinceStart } else { Self::Proven }
+    }
+}
+
+/// No credentials go there, and its word is kept over no restart.
+fn is_plain(entry: &RegistrySettings) -> bool {
+    entry.endpoints.iter().any(|endpoint| endpoint.url.starts_with("http://"))
+}
+
 /// What a pull of a tag meets whose answer has this age.
-fn next(is_fresh: bool, is_complete: bool, away: Away) -> &'static str {
+fn next(is_fresh: bool, is_complete: bool, away: Away, readers: Readers) -> &'static str {
+    if away != Away::Nothing && is_complete && (is_fresh || away == Away::Registry) {
+        match readers {
+            Readers::Everybody => {}
+            Readers::Proven => {
+                return "a pull now is answered with what was said then if its client has proven its right to it since the proxy was \
+                        started (grants.outage), and else fails with 503, since the registry cannot be asked";
+            }
+            Readers::SinceStart => {
+                return "a pull now is answered with what was said then if the registry has answered since the proxy was started, and \
+                        else fails with 503, since the registry cannot be asked";
+            }
+        }
+    }
     match (is_fresh, away, is_complete) {
         (true, Away::Nothing, _) | (true, _, true) => "a pull now is answered without asking the registry",
         (true, _, false) => {
@@ -171,7 +250,13 @@ fn next(is_fresh: bool, is_complete: bool, away: Away) -> &'static str {
     }
 }
 
-fn tell(shown: &Shown, rules: Option<&Rules>, away: Away, out: &mut dyn Write) -> anyhow::Result<()> {
+fn tell(
+    shown: &Shown,
+    entry: &RegistrySettings,
+    rules: Option<&Rules>,
+    away: Away,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let now = SystemTime::now();
     if let (Some(checked), Some(rules)) = (shown.checked, rules) {
         let age = now.duration_since(checked).unwrap_or_default();
@@ -179,7 +264,8 @@ fn tell(shown: &Shown, rules: Option<&Rules>, away: Away, out: &mut dyn Write) -
         let is_whole = |part: &Part| part.present && part.parts.iter().all(|part| part.present);
         let mut platforms = shown.part.parts.iter().filter(|part| part.platform.is_some()).peekable();
         let has_one = if platforms.peek().is_some() { platforms.any(is_whole) } else { shown.missing == 0 };
-        let next = next(age < rules.fresh_for, shown.part.present && has_one, away);
+        let readers = Readers::of(shown, entry, now);
+        let next = next(age < rules.fresh_for, shown.part.present && has_one, away, readers);
         writeln!(out, "last asked {}; {next}", ago(Some(checked), now))?;
     }
     writeln!(out, "digest     {}", shown.part.digest)?;
@@ -193,7 +279,16 @@ fn tell(shown: &Shown, rules: Option<&Rules>, away: Away, out: &mut dyn Write) -
         writeln!(out, "platform   {}: {}", part.platform.as_deref().unwrap_or_default(), state(part, away))?;
     }
     for right in &shown.rights {
-        let who = if right.public { "everyone" } else { "clients that the registry admits with their own credentials" };
+        let who = match right.public {
+            true => "everyone",
+            false if is_plain(entry) => {
+                "everyone while the registry says so; that is not remembered over a restart, as it is asked without TLS"
+            }
+            false if matches!(entry.auth, Auth::Held(_)) => {
+                "clients that the registry admits with the proxy's credentials"
+            }
+            false => "clients that the registry admits with their own credentials",
+        };
         writeln!(out, "readers    {}: {who} (the registry said so {})", right.place, ago(Some(right.proven), now))?;
     }
     for was in shown.history.iter().filter(|was| was.digest != shown.part.digest) {
@@ -233,8 +328,23 @@ mod tests {
             (false, false, Away::Nothing, "asks the registry"),
         ];
         for (is_fresh, is_complete, away, words) in table {
-            let said = next(is_fresh, is_complete, away);
+            let said = next(is_fresh, is_complete, away, Readers::Everybody);
             assert!(said.contains(words), "{said}");
+        }
+    }
+
+    #[test]
+    fn in_an_outage_nobody_is_promised_what_only_some_get() {
+        for (readers, words) in
+            [(Readers::Proven, "its client has proven"), (Readers::SinceStart, "the registry has answered since")]
+        {
+            for (is_fresh, away) in [(true, Away::Part), (true, Away::Registry), (false, Away::Registry)] {
+                let said = next(is_fresh, true, away, readers);
+                assert!(said.contains(words) && said.contains("503"), "{said}");
+            }
+            for is_fresh in [true, false] {
+                assert!(!next(is_fresh, true, Away::Nothing, readers).contains("503"));
+            }
         }
     }
 }

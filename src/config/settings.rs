@@ -1,6 +1,7 @@
 //! Defines a checked configuration, and the names that the CA has to sign for it.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -94,12 +95,21 @@ impl Settings {
         files
     }
 
-    /// The names of the proxy itself: the machine's name, `localhost`, and the listener's address unless it is unspecified.
+    /// The names of the proxy itself: the machine's name, `localhost`, and the addresses of its listeners. Where the mirror listens
+    /// on every address, those are the machine's, since clients name a mirror by its address.
     #[must_use]
     pub fn own_names(&self) -> Vec<Host> {
         let names = [host::hostname(), Some("localhost".to_owned())];
         let listeners = [Some(self.listen.proxy), self.listen.mirror].into_iter().flatten();
         let addresses = listeners.map(|listener| listener.ip()).filter(|address| !address.is_unspecified());
+        let is_everywhere = |mirror: &SocketAddr| mirror.ip().is_unspecified() && self.mirror.tls.is_none();
+        let mut reached = if self.listen.mirror.is_some_and(|mirror| is_everywhere(&mirror)) {
+            host::own_addresses()
+        } else {
+            Vec::new()
+        };
+        reached.retain(|address| address.is_ipv4() || self.listen.mirror.is_some_and(|mirror| mirror.is_ipv6()));
+        let addresses = addresses.chain(reached);
         let names = names.into_iter().flatten().filter_map(|name| name.parse().ok());
         names.chain(addresses.map(Host::Address)).collect()
     }

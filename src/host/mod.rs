@@ -24,7 +24,7 @@ mod tasks;
 mod units;
 mod watched;
 
-pub use address::{network, reached_at};
+pub use address::{network, own_addresses, reached_at};
 pub use backoff::Backoff;
 pub use chain::chain;
 pub use changes::Changes;

@@ -35,6 +35,7 @@ pub(crate) struct Record {
     counted: Option<Counted>,
     asked: Option<AskedUpstream>,
     quiet: bool,
+    aside: bool,
 }
 
 struct Counted {
@@ -72,7 +73,15 @@ impl Record {
             path: None,
             detail: None,
         };
-        Self { line, started: Instant::now(), metrics: metrics.clone(), counted: None, asked: None, quiet: false }
+        Self {
+            line,
+            started: Instant::now(),
+            metrics: metrics.clone(),
+            counted: None,
+            asked: None,
+            quiet: false,
+            aside: false,
+        }
     }
 
     /// Notes the user that the client has proven to be.
@@ -106,6 +115,22 @@ impl Record {
     /// Writes no line: it is a health check, sent every few seconds.
     pub(crate) fn quiet(&mut self) {
         self.quiet = true;
+    }
+
+    /// Counts as part of a request that began then.
+    pub(crate) fn began(&mut self, then: Instant) {
+        self.started = then;
+    }
+
+    /// Writes and counts nothing, as another answer is looked for in the place of this one.
+    pub(crate) fn set_aside(&mut self) {
+        self.aside = true;
+    }
+
+    /// Undoes [`Record::set_aside`]: this answer is the client's.
+    pub(crate) fn taken_back(mut self) -> Self {
+        self.aside = false;
+        self
     }
 
     /// Notes where the answer came from.
@@ -171,6 +196,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.aside {
+            return;
+        }
         self.line.elapsed = self.started.elapsed();
         if self.line.method == Method::CONNECT && self.line.outcome == UNKNOWN {
             self.judged("left", CLIENT_LEFT);

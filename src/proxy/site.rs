@@ -69,12 +69,22 @@ impl Naming {
         let (scheme, host) = self.base.split_once("://")?;
         Authority::parse(host, if scheme == "https" { 443 } else { 80 }).ok()
     }
+
+    /// The same as text, without the port that the scheme implies.
+    fn named_host(&self) -> &str {
+        self.base.split_once("://").map_or(&*self.base, |(_, host)| host)
+    }
 }
 
 impl Site {
     /// A registry that its client names itself.
     pub(crate) fn own(authority: Authority) -> Self {
         Self { authority, naming: None }
+    }
+
+    /// The host that the client names, with its port unless the scheme implies it.
+    pub(crate) fn named_host(&self) -> Arc<str> {
+        self.naming.as_ref().map_or_else(|| self.authority.short(443), |naming| naming.named_host().into())
     }
 
     /// Whether a client's credentials are this registry's, and may go there.

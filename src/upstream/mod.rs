@@ -49,6 +49,7 @@ pub use auth::token::{NoTokenKey, Realm, TokenAsk, TokenError, Tokens};
 pub use client::{AskedOf, Upstream};
 pub use config::{Config, Several};
 pub use credentials::{Credential, CredentialConfig, CredentialError, Held, Keyring, Picked};
+pub(crate) use credentials::{DockerConfig, Lead};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::Error;
 pub(crate) use heads::HeadKind;

@@ -330,3 +330,66 @@ async fn a_mirror_that_its_client_passes_over_in_silence_is_named_with_the_cure(
     }
     drop(registry);
 }
+
+/// The doctor with what a client's login has kept for the mirror, or without.
+async fn logged_in(auths: Option<&str>, arguments: &[&str]) -> (i32, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.json"), auths.unwrap_or("{}")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullthrough"));
+    command.arg("doctor").args(arguments).env_clear().env("DOCKER_CONFIG", folder.path()).current_dir("/");
+    let done: Output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    (done.status.code().unwrap(), said)
+}
+
+#[tokio::test]
+async fn a_mirrors_password_is_asked_for_and_taken_from_a_login_or_from_the_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("htpasswd");
+    std::fs::write(&file, format!("ci:{}\n", bcrypt::hash("door-secret", 4).unwrap())).unwrap();
+    let registry = Registry::start("quay.io");
+    registry.push_image("org/app", "1", &[vec![1; 100]]);
+    let clients = format!("htpasswd: '{}'", file.display());
+    let proxy = Plan::new().registry(&registry, "").clients(&clients).mirror("default: quay.io").start().await;
+    let (mirror, image) = (proxy.mirror(), "quay.io/org/app:1");
+    let own_image = format!("{mirror}/org/app:1");
+    let url = format!("http://{mirror}");
+    let with = |password: &str| format!("http://ci:{password}@{mirror}");
+    let auths = |host: &str| format!("{{\"auths\": {{\"{host}\": {{\"auth\": \"Y2k6ZG9vci1zZWNyZXQ=\"}}}}}}");
+    for (kept, url, image, status, words) in [
+        (None, with("door-secret"), image, 0, "knows this machine's user"),
+        (None, with("wrong"), image, 1, "FAIL  the mirror, /v2/: 401"),
+        (None, url.clone(), image, 1, "--mirror http://USER:PASSWORD@"),
+        (Some(auths("127.0.0.9:1")), url.clone(), &own_image, 1, "--mirror http://USER:PASSWORD@"),
+        (Some(auths(&mirror.to_string())), url.clone(), &own_image, 0, "ok    the mirror, image: sha256:"),
+    ] {
+        let (got, said) = logged_in(kept.as_deref(), &[image, "--mirror", &url]).await;
+        assert!(got == status && said.contains(words) && !said.contains("door-secret"), "{words}: {said}");
+        assert!(status == 0 || !said.contains("run docker login on this machine"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_cures_of_a_mirror_are_its_own() {
+    let registry = Registry::start("quay.io");
+    registry.push_image("org/app", "1", &[vec![1; 100]]);
+    let tokens = Tokens::new().user("owner", "secret", &["org/*"]);
+    registry.require_token(&tokens, "https://quay.io/token");
+    registry.serve_tokens(&tokens);
+    let proxy = Plan::new().registry(&registry, "").mirror("names: {q.example.org: quay.io}").start().await;
+    let url = format!("http://{}", proxy.mirror());
+    for (image, words) in [
+        ("quay.io/org/app:1", "give it a host of its own in mirror.names"),
+        ("ghcr.io/org/app:1", "add the registry to registries in the mirror's configuration"),
+        ("quay.io/org/app:1", "clients pull from the registry itself, and say nothing"),
+    ] {
+        let (status, said) = of_mirrors(&[image, "--mirror", &url]).await;
+        assert!(
+            status == 1 && said.contains(words) && !said.contains("docker login on this machine"),
+            "{words}: {said}"
+        );
+    }
+    let image = format!("{}/quay.io/org/app:1", proxy.mirror());
+    let (status, said) = of_mirrors(&[&image, "--mirror", &url]).await;
+    assert!(status == 1 && said.contains("give it a host") && said.contains("pulls by this name fail"), "{said}");
+}

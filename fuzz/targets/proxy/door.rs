@@ -86,7 +86,7 @@ pub fn door(data: &[u8]) {
             let (client, door) = (proxy.limiter.of(CLIENT), proxy.clone());
             let handle =
                 move |request, stream| -> PendingAnswer { Box::pin(answer(door.clone(), FROM, request, stream)) };
-            let _ = proxy.serve_stream(stream, FROM, client, handle).await; // how it ended is for the log
+            let _ = proxy.serve_stream(stream, (FROM, None), client, handle).await; // how it ended is for the log
         })
     });
     let Some(first) = answer.first() else { return };

@@ -13,8 +13,9 @@ use super::run::carry_out;
 use super::text::{self, Columns};
 use crate::cache::{Command, Event, Order};
 use crate::cli::flags::{Print, print_json};
+use crate::cli::named;
+use crate::config::Settings;
 use crate::oci::ImageName;
-use crate::store::Config;
 
 /// A command on the contents of the cache. A NAME is an image (quay.io/org/app:1, alpine), a repository
 /// (quay.io/org/app), a registry (quay.io) or a digest (sha256: and its first digits).
@@ -75,6 +76,19 @@ pub enum CacheCommand {
 }
 
 impl CacheCommand {
+    /// The same for the name by which the cache has it.
+    fn own(mut self, settings: &Settings) -> anyhow::Result<Self> {
+        let name = match &mut self {
+            Self::Show { name, .. } | Self::Rm { name, .. } | Self::Pin { name } | Self::Unpin { name } => Some(name),
+            Self::Ls { name, .. } | Self::Verify { name, .. } => name.as_mut(),
+            Self::Stats { .. } => None,
+        };
+        if let Some(name) = name {
+            *name = named::own(settings, name)?;
+        }
+        Ok(self)
+    }
+
     fn order(&self) -> Order {
         let order = |command, name: Option<&ImageName>| Order::new(command, name.map(ToString::to_string));
         match self {
@@ -98,11 +112,12 @@ impl CacheCommand {
     }
 }
 
-/// Runs `command` on the cache of `config`.
+/// Runs `command` on the cache of `settings`.
 ///
 /// # Errors
 /// An error of the server, of the store or of writing to `out`; also when a blob was damaged.
-pub fn run(command: &CacheCommand, config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+pub fn run(command: &CacheCommand, settings: &Settings, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (command, config) = (&command.clone().own(settings)?, &settings.cache);
     let is_list = matches!(command, CacheCommand::Ls { .. } | CacheCommand::Show { .. });
     let mut printer =
         Printer { out, is_json: command.is_json(), is_list, count: 0, damaged: 0, progress: VerifyProgress::new() };

@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::found::MirrorNaming;
+use super::login::MirrorAddress;
 use super::mirror::ImageAsked;
 use super::proxy::ProxyClient;
 use super::report::Reporter;
 use super::{found, mirror, steps};
 use crate::cli::flags::{Print, print_json};
+use crate::cli::named;
 use crate::config::Settings;
 use crate::host::reached_at;
-use crate::oci::ImageName;
+use crate::oci::{Authority, Host, ImageName, Reference, Repository};
 use crate::setup::{MirrorUrl, ProxyUrl};
 
 /// The image and the proxy to test.
@@ -25,9 +28,9 @@ pub(crate) struct DoctorFlags {
     /// Proxy address [default: the value of `HTTPS_PROXY`, else the address configured on this machine]
     #[arg(long, value_name = "URL")]
     proxy: Option<ProxyUrl>,
-    /// Mirror address to test instead, as containerd asks it [default: without a proxy, the mirrors that this machine's clients are told to use]
+    /// Mirror address to test instead, as containerd asks it, or by its own name if the image is named so; a user and a password of the mirror may stand in it [default: without a proxy, the mirrors that this machine's clients are told to use]
     #[arg(long, value_name = "URL", conflicts_with = "proxy")]
-    mirror: Option<MirrorUrl>,
+    mirror: Option<MirrorAddress>,
     /// Root folder of another system whose clients' mirrors are tested
     #[arg(long, value_name = "DIR", hide = true)]
     root: Option<PathBuf>,
@@ -48,14 +51,24 @@ pub(crate) fn run(flags: &DoctorFlags, settings: &Settings, out: &mut dyn Write)
     let image = flags.image.clone().map(ImageName::or_latest);
     let asked = asked(image.as_ref())?;
     let mirrors = match &flags.mirror {
-        Some(url) => vec![mirror::named(url.clone(), flags.ca.as_deref())],
+        Some(address) if is_named_so(&asked, &address.url) => {
+            vec![found::named_by_image(address.url.clone(), flags.ca.as_deref())]
+        }
+        Some(address) => vec![mirror::named(address.url.clone(), flags.ca.as_deref())],
         None if flags.proxy.is_some() => Vec::new(),
+        None if is_of_our_mirror(&asked, settings) => {
+            let scheme = if is_loopback(&asked.registry) { "http" } else { "https" }; // as Docker does
+            let url = format!("{scheme}://{}", asked.registry).parse()?;
+            vec![found::named_by_image(url, flags.ca.as_deref())]
+        }
         None => found::mirrors(flags.root.as_deref().unwrap_or(Path::new("/")), &asked.registry),
     };
     let (proxy, from) = proxy(flags, settings)?;
     // A machine with mirrors, and without a proxy in this environment, uses none.
-    let uses_proxy = mirrors.is_empty() || from.eq_ignore_ascii_case("HTTPS_PROXY");
-    let mut passed = runtime.block_on(mirror::take(&mirrors, &asked, &mut reporter))?;
+    let is_own_name = mirrors.iter().any(|mirror| mirror.naming == MirrorNaming::Own);
+    let login = flags.mirror.as_ref().map(MirrorAddress::login);
+    let uses_proxy = mirrors.is_empty() || from.eq_ignore_ascii_case("HTTPS_PROXY") && !is_own_name;
+    let mut passed = runtime.block_on(mirror::take(&mirrors, &asked, login.as_ref(), &mut reporter))?;
     if uses_proxy && flags.mirror.is_none() {
         let proxy = ProxyClient::new(&proxy, flags.ca.as_deref())?;
         passed &= runtime.block_on(steps::take(image, &proxy, &from, &mut reporter))?;
@@ -68,6 +81,27 @@ pub(crate) fn run(flags: &DoctorFlags, settings: &Settings, out: &mut dyn Write)
     } else {
         let way = if uses_proxy { "through the proxy" } else { "from the mirror" };
         bail!("a pull from this machine {way} would fail, or would not use it: see the step that failed")
+    }
+}
+
+/// Whether the image's own name begins with this mirror's host.
+fn is_named_so(asked: &ImageAsked, url: &MirrorUrl) -> bool {
+    let default = if url.is_tls() { 443 } else { 80 };
+    let parsed = |text: &str| Authority::parse(text, default).ok();
+    asked.image.is_some() && parsed(&asked.registry) == parsed(url.authority())
+}
+
+/// Whether the image is named by a name of the mirror that this machine's configuration has.
+fn is_of_our_mirror(asked: &ImageAsked, settings: &Settings) -> bool {
+    let meant = |(repository, _): &(Repository, Reference)| named::meant(settings, &asked.registry, repository);
+    asked.image.as_ref().is_some_and(|image| !meant(image).is_empty())
+}
+
+fn is_loopback(host: &str) -> bool {
+    match Authority::parse(host, 443).map(|authority| authority.host) {
+        Ok(Host::Address(address)) => address.is_loopback(),
+        Ok(Host::Name(name)) => &*name == "localhost",
+        Err(_) => false,
     }
 }
 

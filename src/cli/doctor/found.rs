@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 use super::files::tables;
 use crate::setup::MirrorUrl;
 
+/// Those that read registries.conf.
+pub(super) const PODMAN: &str = "Podman, Skopeo, Buildah, CRI-O";
+/// No client: a person names the mirror.
+pub(super) const THE: &str = "the";
+
 /// How a client names the registry to its mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MirrorNaming {
@@ -13,6 +18,8 @@ pub(super) enum MirrorNaming {
     Silent,
     /// By `ns`.
     Namespace,
+    /// The image's name is the mirror's: nothing else is asked where it fails.
+    Own,
 }
 
 /// A mirror, and the client that is to use it.
@@ -27,6 +34,14 @@ pub(super) struct FoundMirror {
     /// The CAs that the client trusts for it, besides the system's.
     pub(super) trusted: Vec<PathBuf>,
     pub(super) naming: MirrorNaming,
+}
+
+/// The mirror that an image's own name is of, with the CAs that clients trust for it.
+pub(super) fn named_by_image(url: MirrorUrl, ca: Option<&Path>) -> FoundMirror {
+    let folders = ["/etc/docker/certs.d", "/etc/containers/certs.d"];
+    let trusted = folders.iter().flat_map(|folder| certificates(Path::new(folder), &url));
+    let trusted = trusted.chain(ca.map(Path::to_owned)).collect();
+    FoundMirror { client: THE, file: "the image's name".into(), url, trusted, naming: MirrorNaming::Own }
 }
 
 /// The mirrors for the registry of this name on the machine below `root`.
@@ -140,7 +155,7 @@ fn containers(root: &Path, registry: &str) -> Vec<FoundMirror> {
             let Ok(url) = format!("{scheme}://{host}{path}").parse::<MirrorUrl>() else { continue };
             let trusted = ["etc/containers/certs.d", "etc/docker/certs.d"].map(|folder| root.join(folder));
             found.push(FoundMirror {
-                client: "Podman, Skopeo, Buildah, CRI-O",
+                client: PODMAN,
                 file: file.clone(),
                 trusted: trusted.iter().flat_map(|folder| certificates(folder, &url)).collect(),
                 url,

@@ -4,15 +4,16 @@ use std::path::Path;
 use std::process::Command;
 
 use http::header::{ACCEPT, AUTHORIZATION, HOST};
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use rustls::CertificateError;
 
-use super::found::{FoundMirror, MirrorNaming};
+use super::found::{FoundMirror, MirrorNaming, PODMAN, THE};
 use super::image;
+use super::login::{self, MirrorLogin};
 use super::report::{Found, Problem, Reporter};
 use super::talk::{self, Answer, ask, speak};
 use super::trust::PeerTrust;
-use super::verdict::{LOG, refused};
+use super::verdict::{LOG, fix, refused};
 use crate::oci::{Accept, Authority, Bearer, Reference, Repository};
 use crate::wire::Body;
 
@@ -26,22 +27,44 @@ struct Mirror<'a> {
     found: &'a FoundMirror,
     to: Authority,
     trust: PeerTrust,
+    login: MirrorLogin,
 }
 
-/// Takes the steps for each mirror; answers whether all of them can be used.
+/// How the mirror lets its clients in.
+#[derive(Default)]
+struct Entrance {
+    challenge: Option<Bearer>,
+    /// The user and the password that it wants and has been given.
+    login: Option<HeaderValue>,
+}
+
+/// Takes the steps for each mirror; answers whether all of them can be used. `login` is what a person has given, else what this
+/// machine's clients have kept is looked for.
 pub(super) async fn take(
     found: &[FoundMirror],
     asked: &ImageAsked,
+    login: Option<&MirrorLogin>,
     reporter: &mut Reporter<'_>,
 ) -> anyhow::Result<bool> {
     let mut passed = true;
     for mirror in found {
-        passed &= go(mirror, asked, reporter).await?.is_some();
+        let kept = || if sends_logins(mirror) { login::kept(&mirror.url) } else { MirrorLogin::default() };
+        passed &= go(mirror, asked, login.cloned().unwrap_or_else(kept), reporter).await?.is_some();
     }
     Ok(passed)
 }
 
-async fn go(found: &FoundMirror, asked: &ImageAsked, reporter: &mut Reporter<'_>) -> anyhow::Result<Option<()>> {
+/// Whether the client sends a mirror what a login has kept for it.
+fn sends_logins(found: &FoundMirror) -> bool {
+    found.naming == MirrorNaming::Own || found.client == PODMAN
+}
+
+async fn go(
+    found: &FoundMirror,
+    asked: &ImageAsked,
+    login: MirrorLogin,
+    reporter: &mut Reporter<'_>,
+) -> anyhow::Result<Option<()>> {
     let step = |name: &str| format!("{} mirror, {name}", found.client);
     if reporter.step(&step("setting"), setting(found))?.is_none() {
         return Ok(None);
@@ -51,19 +74,23 @@ async fn go(found: &FoundMirror, asked: &ImageAsked, reporter: &mut Reporter<'_>
         found,
         to: Authority::parse(found.url.authority(), default)?,
         trust: PeerTrust::new(found.trusted.iter().map(|path| path.as_path()).filter(|path| path.is_file()))?,
+        login,
     };
     if reporter.step(&step("way"), mirror.reach().await)?.is_none() {
         return Ok(None);
     }
-    let Some(challenge) = reporter.step(&step("/v2/"), mirror.ping().await)? else { return Ok(None) };
+    let Some(entrance) = reporter.step(&step("/v2/"), mirror.ping().await)? else { return Ok(None) };
     let Some((repository, reference)) = &asked.image else { return Ok(Some(())) };
-    reporter.step(&step("image"), mirror.image(asked, repository, reference, challenge).await)
+    reporter.step(&step("image"), mirror.image(asked, repository, reference, entrance).await)
 }
 
 /// What happens at the client then, which says nothing.
 fn fallback(found: &FoundMirror) -> String {
     match found.client {
+        _ if found.naming == MirrorNaming::Own => "until then pulls by this name fail".to_owned(),
         "Docker" => "until then Docker pulls from Docker Hub itself, and says nothing".to_owned(),
+        THE => "until then clients pull from the registry itself, and say nothing".to_owned(),
+        PODMAN => format!("until then {PODMAN} pull from the registry itself, and say nothing"),
         client => format!("until then {client} pulls from the registry itself, and says nothing"),
     }
 }
@@ -144,7 +171,7 @@ impl Mirror<'_> {
         }
     }
 
-    async fn get(&self, path: &str, bearer: Option<&str>) -> anyhow::Result<Answer> {
+    async fn get(&self, path: &str, authorization: Option<&HeaderValue>) -> anyhow::Result<Answer> {
         let stream = talk::connect(&self.to).await?;
         let mut sender = if self.found.url.is_tls() {
             let secured = self.trust.secure(hyper_util::rt::TokioIo::new(stream), &self.to).await;
@@ -154,28 +181,39 @@ impl Mirror<'_> {
         };
         let request = Request::get(path).header(HOST, self.found.url.authority());
         let mut request = request.header(ACCEPT, Accept::EVERYTHING.to_string());
-        if let Some(bearer) = bearer {
-            request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         ask(&mut sender, request.body(Body::empty())?).await
     }
 
     /// Asks `/v2/`, from which some clients take their only challenge.
-    async fn ping(&self) -> Result<(Option<Bearer>, Found), Problem> {
+    async fn ping(&self) -> Result<(Entrance, Found), Problem> {
         let path = format!("{}/v2/", self.found.url.root());
-        let answer = self.get(&path, None).await;
-        let answer = answer.map_err(|error| problem(self.found, format!("{error:#}"), LOG))?;
+        let failed = |error: anyhow::Error| problem(self.found, format!("{error:#}"), LOG);
+        let answer = self.get(&path, None).await.map_err(failed)?;
+        let wants_login = answer.status == StatusCode::UNAUTHORIZED && image::challenge(&answer).is_none();
+        if let Some(login) = self.login.basic.as_ref().filter(|_| wants_login) {
+            let answer = self.get(&path, Some(login)).await.map_err(failed)?;
+            if answer.status == StatusCode::OK {
+                let entrance = Entrance { challenge: None, login: Some(login.clone()) };
+                return Ok((entrance, Found::Well("answers as a registry, and knows this machine's user".to_owned())));
+            }
+            let words = format!("{}: the mirror refuses this machine's user: {}", answer.status, answer.words());
+            return Err(problem(self.found, words, &self.log_in()));
+        }
         match answer.status {
-            StatusCode::OK => Ok((None, Found::Well("answers as a registry; no token required".to_owned()))),
+            StatusCode::OK => {
+                Ok((Entrance::default(), Found::Well("answers as a registry; no token required".to_owned())))
+            }
             StatusCode::UNAUTHORIZED => match image::challenge(&answer) {
                 Some(challenge) => {
                     let words = format!("answers as a registry; tokens come from {}", challenge.realm);
-                    Ok((Some(challenge), Found::Well(words)))
+                    Ok((Entrance { challenge: Some(challenge), login: None }, Found::Well(words)))
                 }
                 None => {
                     let words = "a user and a password of the mirror are required";
-                    let fix = format!("log this client in to {}", self.found.url.authority());
-                    Ok((None, Found::Doubtful(problem(self.found, words, &fix))))
+                    Ok((Entrance::default(), Found::Doubtful(problem(self.found, words, &self.log_in()))))
                 }
             },
             status => {
@@ -186,35 +224,76 @@ impl Mirror<'_> {
         }
     }
 
+    /// How a client gets a user and a password of the mirror's.
+    fn log_in(&self) -> String {
+        let host = self.found.url.authority();
+        let helper = if self.login.is_with_helper { ", since the doctor runs no credential helper" } else { "" };
+        format!(
+            "log this client in to {host} with a user of the mirror's clients.htpasswd, and give them to the doctor, too, where it \
+             does not find them{helper}: --mirror {}://USER:PASSWORD@{host}",
+            if self.found.url.is_tls() { "https" } else { "http" }
+        )
+    }
+
+    /// What helps with an answer that is no image.
+    fn cure(&self, answer: &Answer) -> String {
+        let words = answer.words();
+        let is_told =
+            |part: &str| words.contains(part) || answer.header("proxy-status").is_some_and(|told| told.contains(part));
+        match answer.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_told("takes no credentials") => {
+                "the registry gives this to known users only, and under this name no client's password is sent on: set auth (and \
+                 repositories) for the registry in the mirror's configuration, or give it a host of its own in mirror.names and \
+                 log in to that; if auth is set, the registry refuses those credentials"
+                    .to_owned()
+            }
+            StatusCode::UNAUTHORIZED if image::challenge(answer).is_none() => self.log_in(),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !answer.is_of_the_proxy() => {
+                let host = self.found.url.authority();
+                format!("the image is private or does not exist: log this client in to {host}, as docker login does")
+            }
+            StatusCode::NOT_FOUND if is_told("registries") => {
+                "correct the name, or add the registry to registries in the mirror's configuration".to_owned()
+            }
+            StatusCode::NOT_FOUND if is_told("mirror.default") => {
+                "set mirror.default in the mirror's configuration, or name the registry".to_owned()
+            }
+            _ => fix(answer),
+        }
+    }
+
     /// Fetches the manifest by the name that the client gives it.
     async fn image(
         &self,
         asked: &ImageAsked,
         repository: &Repository,
         reference: &Reference,
-        challenge: Option<Bearer>,
+        entrance: Entrance,
     ) -> Result<((), Found), Problem> {
+        let Entrance { challenge, login } = entrance;
         let base = self.found.url.base();
         let api = self.found.url.api();
         let api = api.strip_prefix(&base).unwrap_or(&api);
         let ns = match self.found.naming {
             MirrorNaming::Namespace => format!("?ns={}", asked.registry),
-            MirrorNaming::Silent => String::new(),
+            MirrorNaming::Silent | MirrorNaming::Own => String::new(),
         };
         let path = format!("{}{api}/{repository}/manifests/{reference}{ns}", self.found.url.root());
         let failed = |error: anyhow::Error| problem(self.found, format!("{error:#}"), LOG);
-        let mut answer = self.get(&path, None).await.map_err(failed)?;
+        let mut answer = self.get(&path, login.as_ref()).await.map_err(failed)?;
         let challenge = image::challenge(&answer).filter(|_| answer.status == StatusCode::UNAUTHORIZED).or(challenge);
         if let (StatusCode::UNAUTHORIZED, Some(challenge)) = (answer.status, challenge) {
             let prefix = api.strip_prefix("/v2").unwrap_or_default().trim_start_matches('/');
             let named = if prefix.is_empty() { repository.to_string() } else { format!("{prefix}/{repository}") };
             let token = self.token(&challenge, &named).await.map_err(failed)?;
             let token = token.map_err(|Problem { words, fix }| problem(self.found, words, &fix))?;
-            answer = self.get(&path, Some(&token)).await.map_err(failed)?;
+            let bearer = HeaderValue::from_str(&format!("Bearer {token}"));
+            let bearer = bearer.map_err(|error| failed(error.into()))?;
+            answer = self.get(&path, Some(&bearer)).await.map_err(failed)?;
         }
         if answer.status != StatusCode::OK {
-            let Problem { words, fix } = refused(&answer, &self.to);
-            return Err(problem(self.found, words, &fix));
+            let Problem { words, .. } = refused(&answer, &self.to);
+            return Err(problem(self.found, words, &self.cure(&answer)));
         }
         let digest = answer.header("docker-content-digest").unwrap_or("no digest");
         match answer.header("cache-status") {
@@ -229,7 +308,8 @@ impl Mirror<'_> {
         }
     }
 
-    /// Asks the mirror's own token service, as nobody. A realm elsewhere is another host's, which this is no test of.
+    /// Asks the mirror's own token service, with this machine's login if there is one. A realm elsewhere is another host's, which
+    /// this is no test of.
     async fn token(&self, challenge: &Bearer, repository: &str) -> anyhow::Result<Result<String, Problem>> {
         let realm: http::Uri = challenge.realm.parse()?;
         let host = realm.authority().map(http::uri::Authority::as_str).unwrap_or_default();
@@ -240,9 +320,11 @@ impl Mirror<'_> {
         );
         let service = challenge.service.as_deref().unwrap_or_default().replace(' ', "%20");
         let scope = format!("repository%3A{}%3Apull", repository.replace('/', "%2F"));
-        let answer = self.get(&format!("{}?service={service}&scope={scope}", realm.path()), None).await?;
+        let answer =
+            self.get(&format!("{}?service={service}&scope={scope}", realm.path()), self.login.basic.as_ref()).await?;
         if answer.status != StatusCode::OK {
-            return Ok(Err(refused(&answer, &self.to)));
+            let Problem { words, .. } = refused(&answer, &self.to);
+            return Ok(Err(Problem::new(words, self.cure(&answer))));
         }
         image::token_in(&answer).map(Ok)
     }
@@ -251,5 +333,5 @@ impl Mirror<'_> {
 /// The mirror of a flag, which is tested as containerd asks it.
 pub(super) fn named(url: crate::setup::MirrorUrl, ca: Option<&Path>) -> FoundMirror {
     let trusted = ca.map(Path::to_owned).into_iter().collect();
-    FoundMirror { client: "the", file: "--mirror".into(), url, trusted, naming: MirrorNaming::Namespace }
+    FoundMirror { client: THE, file: "--mirror".into(), url, trusted, naming: MirrorNaming::Namespace }
 }

@@ -25,6 +25,11 @@ pub(super) fn refused(answer: &Answer, by: &Authority) -> Problem {
 pub(super) fn fix(answer: &Answer) -> String {
     let wait = answer.wait().map_or_else(|| "wait".to_owned(), |seconds| format!("wait {seconds} s"));
     match answer.status {
+        StatusCode::FORBIDDEN if answer.is_of_the_proxy() => {
+            "the proxy's configuration refuses this, as its message says: change it there (clients.rules, registries), or pull \
+             something else"
+                .to_owned()
+        }
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             "the image is private or does not exist: run docker login on this machine, or set auth in the proxy's \
              configuration; if auth is set there, the registry refuses those credentials"

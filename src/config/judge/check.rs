@@ -54,6 +54,9 @@ pub(crate) fn check(sections: &mut File, base: &Base, report: &mut Report<'_>) -
     let settled = registries::settle(sections.registries.take(), report);
     clients::judge_registries(&sections.clients.rules, &settled, report);
     mirror::judge(&mut sections.mirror, &settled, base, report);
+    if sections.listen.mirror.is_some() {
+        mirror::note_no_default(&sections.mirror, &settled, report);
+    }
     settled
 }
 

@@ -45,12 +45,18 @@ pub(crate) fn judge(
     }
 }
 
-/// Checks the certificate that a listener has, and its key.
-pub(crate) fn judge_own(certificate: &Path, key: &Path, path: &KeyPath, report: &mut Report<'_>) {
+/// Checks the certificate that a listener has, and its key. The leaf, where they are right.
+pub(crate) fn judge_own(
+    certificate: &Path,
+    key: &Path,
+    path: &KeyPath,
+    report: &mut Report<'_>,
+) -> Option<CertificateDer<'static>> {
     match (certificates(certificate), private_key(key)) {
         (Ok(chain), Ok(secret)) if !belong_together(&chain, &secret) => {
             report.say(&path.key("key_file"), "does not match cert_file; expected the key of that certificate");
         }
+        (Ok(chain), Ok(_)) => return chain.into_iter().next(),
         (chain, secret) => {
             if let Err(problem) = chain {
                 report.say(&path.key("cert_file"), problem);
@@ -60,6 +66,7 @@ pub(crate) fn judge_own(certificate: &Path, key: &Path, path: &KeyPath, report: 
             }
         }
     }
+    None
 }
 
 fn belong_together(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -> bool {

@@ -507,3 +507,42 @@ fn variables_set_the_mirrors_listener_and_its_default() {
     assert_eq!(settings.mirror_address(), Some("10.0.0.5".parse().unwrap()));
     assert!(settings.mirror_hosts().contains(&"10.0.0.5".parse().unwrap()));
 }
+
+#[test]
+fn what_a_mirrors_names_and_certificate_lack_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let notices = |text: &str| {
+        let (settings, mistakes) = judged(text, &ConfigSources::default());
+        assert_eq!(mistakes, [""; 0]);
+        settings.notices
+    };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = ["*.example.org".to_owned(), "10.0.0.5".to_owned()];
+    let leaf = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+    let files = [("m.crt", leaf.pem()), ("m.key", key.serialize_pem())].map(|(name, pem)| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, pem).unwrap();
+        file
+    });
+    let tls = format!("mirror:\n  tls: {{cert_file: '{}', key_file: '{}'}}\n", files[0].display(), files[1].display());
+    let covered = "  names: {a.example.org: quay.io, 10.0.0.5: ghcr.io, /hub: docker.io, 'b.example.org/x': quay.io}";
+    assert_eq!(notices(&format!("{tls}{covered}")), [""; 0]);
+    let lacking = "  names: {a.b.example.org: quay.io, 10.0.0.6: ghcr.io, 'other.example.net/x': quay.io, a.example.org: quay.io}";
+    let told = notices(&format!("{tls}{lacking}"));
+    assert!(told.len() == 1 && told[0].starts_with("dir/f.yaml:2: mirror.tls.cert_file: is not for "), "{told:?}");
+    for host in ["a.b.example.org", "10.0.0.6", "other.example.net"] {
+        assert!(told[0].contains(host), "{told:?}");
+    }
+    assert!(!told[0].contains(" a.example.org"), "{told:?}");
+    for (name, words) in [("/quay.io", "is never used"), ("/quay.io/org", "is never used"), ("hub", "write /hub")] {
+        let told = notices(&format!("mirror: {{names: {{'{name}': docker.io}}}}"));
+        assert!(told.len() == 1 && told[0].contains(words), "{name}: {told:?}");
+    }
+    for name in ["/quay", "hub.example.org", "localhost", "hub:5000", "m.example.org/quay.io"] {
+        assert_eq!(notices(&format!("mirror: {{names: {{'{name}': docker.io}}}}")), [""; 0], "{name}");
+    }
+    let alone = "registries: {quay.io: {}}\nlisten: {mirror: '[::]:5000'}\n";
+    let told = notices(alone);
+    assert!(told.len() == 1 && told[0].contains("mirror.default") && told[0].contains("registry-mirrors"), "{told:?}");
+    assert_eq!(notices(&format!("{alone}mirror: {{default: quay.io}}")), [""; 0]);
+}

@@ -37,8 +37,8 @@ impl Proxy {
     /// The listener has set `TCP_NODELAY`, keep-alive and the time that a peer may take nothing.
     pub fn serve(self: &Arc<Self>, socket: ClientSocket, peer: SocketAddr, door: Door) {
         let address = peer.ip().to_canonical();
-        // Of the address that a client connected to, only this door wants to know.
-        let to = if door == Door::Transparent { socket.destination() } else { None };
+        // Of the address that a client connected to, only these doors want to know.
+        let to = if door == Door::Proxy { None } else { socket.destination() };
         let ends = ConnectionEnds { client: peer, to };
         if !self.policy().is_balancer(address) {
             return self.begin(Rewind::new(Bytes::new(), socket), Arrival { address, door }, ends);
@@ -111,7 +111,7 @@ impl Proxy {
             let handed = proxy.clone();
             let handle =
                 move |request, stream| -> PendingAnswer { Box::pin(answer(handed.clone(), from, request, stream)) };
-            if let Err(error) = proxy.serve_stream(stream, from, client, handle).await {
+            if let Err(error) = proxy.serve_stream(stream, (from, ends.to), client, handle).await {
                 debug!(client = %address, %error, "connection ended");
             }
         };
@@ -121,7 +121,7 @@ impl Proxy {
     pub(crate) async fn serve_stream<S, H>(
         &self,
         stream: S,
-        from: Arrival,
+        (from, to): (Arrival, Option<SocketAddr>),
         client: Arc<Usage>,
         handle: H,
     ) -> io::Result<()>
@@ -132,7 +132,7 @@ impl Proxy {
         let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
         let served = match spoken {
             SpokenProtocol::Tls => {
-                let accepted = intercept::accept_own(self, from, stream).await;
+                let accepted = intercept::accept_own(self, from, to, stream).await;
                 let Some(stream) = accepted else { return Ok(()) };
                 let Some((spoken, stream)) = self.sniff(stream).await? else { return Ok(()) };
                 let handle = move |mut request: Request<Received>, stream| {

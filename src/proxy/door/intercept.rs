@@ -4,7 +4,7 @@
 //! trust the CA is named in the log with the cure.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,10 +81,12 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-/// TLS to the proxy itself, by one of its own names.
+/// TLS to the proxy itself, by one of its own names. A client that asks for none names the mirror by the address that it
+/// connected `to`.
 pub(crate) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
     proxy: &Proxy,
     from: Arrival,
+    to: Option<SocketAddr>,
     stream: S,
 ) -> Option<Secure<S>> {
     let own = |asked: Option<Host>| asked.or_else(|| host::hostname()?.parse().ok()).ok_or("no name was asked for");
@@ -96,7 +98,9 @@ pub(crate) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
         if let Some(config) = &policy.mirror.tls {
             return Ok(config.clone());
         }
-        let unasked = || policy.mirror.unasked.clone().filter(|host| policy.ca.covers(host));
+        let reached = || to.map(|to| Host::Address(to.ip().to_canonical()));
+        let unasked =
+            || [policy.mirror.unasked.clone(), reached()].into_iter().flatten().find(|host| policy.ca.covers(host));
         let host = own(asked.or_else(unasked)).map_err(Failed::unnamed)?;
         // Its client means to talk to that registry, whose names are not this mirror's.
         let is_registry = policy.is_registry(&host, 443) && !policy.mirror.names.has_host(&host);

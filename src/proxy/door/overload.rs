@@ -44,7 +44,7 @@ pub(crate) fn serve(
         }
         let handed = proxy.clone();
         let handle = move |request, _| -> PendingAnswer { Box::pin(answer(handed.clone(), from, refusal, request)) };
-        let served = proxy.serve_stream(stream, from, client, handle);
+        let served = proxy.serve_stream(stream, (from, ends.to), client, handle);
         let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
     };
     background.spawn_until_stop(served); // a drain does not wait for it

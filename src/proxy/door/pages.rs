@@ -85,10 +85,14 @@ async fn page<B>(proxy: &Proxy, door: Door, request: &Request<B>) -> Rendered {
         return page;
     }
     match path {
+        "/" if door == Door::Mirror => text(StatusCode::OK, welcome_to_mirror(proxy, request)).into(),
         "/" => text(StatusCode::OK, welcome(proxy)).into(),
         path => match path.strip_prefix("/setup/") {
             Some(client) => {
                 setup(proxy, client, door, &asked_host(request), request.extensions().get::<ByTls>().is_some())
+            }
+            None if door == Door::Mirror => {
+                missing("this mirror has no such page: registries are below /v2/, and / says what else there is")
             }
             None => missing("this proxy has no such page: see /, or send CONNECT"),
         },
@@ -160,6 +164,28 @@ fn welcome(proxy: &Proxy) -> String {
          containerd, podman, buildah, crio, buildkit, k3s, rke2, microk8s.\n\n\
          Cached registries: {}\n",
         env!("CARGO_PKG_VERSION"),
+        registries.join(", ")
+    )
+}
+
+fn welcome_to_mirror<B>(proxy: &Proxy, request: &Request<B>) -> String {
+    let policy = proxy.policy();
+    let registries: Vec<&str> = policy.registries.iter().map(|registry| &**registry.name()).collect();
+    let host = match asked_host(request) {
+        host if host.is_empty() => "MIRROR".to_owned(),
+        host => host,
+    };
+    format!(
+        "pullthrough {}: a mirror of registries of container images.\n\n\
+         Name it as the mirror of a registry in your client's configuration, or in an image's name:\n\
+         {host}/{}/NAMESPACE/NAME:TAG.\n\n\
+         GET /setup/CLIENT gives a script that does so: docker, containerd, podman, buildah, crio, buildkit,\n\
+         k3s, rke2, microk8s. GET /ca.crt gives the certificate of the CA that signs for the mirror unless it\n\
+         has a certificate of its own. Before trusting it, compare its fingerprint with what `pullthrough ca show`\n\
+         prints on the mirror's machine (never with what came over the network).\n\n\
+         Cached registries: {}\n",
+        env!("CARGO_PKG_VERSION"),
+        registries.iter().find(|name| !name.contains('*')).unwrap_or(&"REGISTRY"),
         registries.join(", ")
     )
 }

@@ -1,6 +1,7 @@
 //! Answers one request under `/v2/` that came to the proxy itself.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Method, Request, Response, StatusCode};
 
@@ -114,7 +115,8 @@ fn query(request: &Request<Received>) -> Result<Query, Failure> {
 
 /// Refuses a request that is for no registry, and records it.
 fn turned_away<B>(proxy: &Proxy, client: &Client, request: &Request<B>, refusal: &Failure) -> Rendered {
-    let mut record = Record::new(&proxy.metrics, client.from, request, "-", "mirror");
+    let host = inner::host_of(request, 80).map_or_else(|| "-".into(), |host| host.short(80));
+    let mut record = Record::new(&proxy.metrics, client.from, request, host, "mirror");
     record.user(client.user.as_ref());
     record.path(request.uri().path());
     record.judged("refuse", refusal.status.as_u16());
@@ -156,7 +158,10 @@ impl<'a> Asking<'a> {
         }
         let target = &targets[0];
         let (parts, body) = request.into_parts();
-        self.ask(target, parts, body).await.unwrap_or_else(|failure| failure.render().response).into()
+        match self.ask(target, parts, body).await {
+            Ok((rendered, record)) => record.attach(rendered),
+            Err(failure) => failure.render(),
+        }
     }
 
     /// Asks the members in order.
@@ -169,31 +174,36 @@ impl<'a> Asking<'a> {
             _ => None,
         };
         let targets = first(targets.iter().collect(), |target| remembered.as_ref() == Some(&target.authority));
-        let (parts, _) = request.into_parts();
+        let (began, (parts, _)) = (Instant::now(), request.into_parts());
         let mut kept = None;
         for target in targets {
-            let response = match self.ask(target, parts.clone(), Received::empty()).await {
-                Ok(response) => response,
+            let (rendered, mut record) = match self.ask(target, parts.clone(), Received::empty()).await {
+                Ok(answered) => answered,
                 Err(failure) => return failure.render(),
             };
+            record.began(began);
+            let response = &rendered.response;
             if group::asks_the_next(response.status()) && !self.is_away(target) {
-                kept = Some(group::better(kept, group::read_off(response).await));
+                tracing::debug!(member = %target.authority, status = %response.status(), "asks the next registry of the group");
+                record.set_aside();
+                let next = (group::read_off(rendered).await, record);
+                kept = Some(group::better(kept, next, |(rendered, _)| rendered.response.status()));
                 continue;
             }
-            if let (true, Some(group), Some(written)) = (is_content(&response), group, written)
-                && let Some(digest) = digest.or_else(|| said_digest(&response))
+            if let (true, Some(group), Some(written)) = (is_content(response), group, written)
+                && let Some(digest) = digest.or_else(|| said_digest(response))
             {
                 memory.note(group, written, digest, &target.authority);
             }
-            return response.into();
+            return record.attach(rendered);
         }
         match kept {
-            Some(response) => response.into(),
+            Some((rendered, record)) => record.taken_back().attach(rendered),
             None => failure(Unnamed::Nothing).render(),
         }
     }
 
-    /// The answer of `target` to the request that it gets.
+    /// The answer of `target` to the request that it gets, and the record that is to follow it.
     ///
     /// # Errors
     /// There is no such request.
@@ -202,7 +212,7 @@ impl<'a> Asking<'a> {
         target: &MirrorTargetRoute,
         parts: http::request::Parts,
         body: Received,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<(Rendered, Record), Failure> {
         let takes_credentials = self.takes_credentials(target);
         let own = |from: &str| self.own_name(target, from);
         let query = match target.route {
@@ -218,7 +228,7 @@ impl<'a> Asking<'a> {
             takes_credentials,
         };
         let site = Site { authority: target.authority.clone(), naming: Some(naming) };
-        Ok(Box::pin(dispatch::answer(self.proxy.clone(), self.client.clone(), Arc::new(site), request)).await)
+        Ok(Box::pin(dispatch::answered(self.proxy, self.client, &site, request)).await)
     }
 
     /// The target's own name for what its client calls `repository`.

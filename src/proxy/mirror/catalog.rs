@@ -47,7 +47,7 @@ pub(super) struct CatalogQuestion<'a> {
 
 impl CatalogQuestion<'_> {
     pub(super) async fn answer(&self, request: &Request<Received>) -> Rendered {
-        let mut record = Record::new(&self.proxy.metrics, self.client.from, request, "-", "other");
+        let mut record = Record::new(&self.proxy.metrics, self.client.from, request, self.host.short(80), "other");
         record.user(self.client.user.as_ref());
         record.path(PATH);
         let mut rendered = match self.page(request).await {

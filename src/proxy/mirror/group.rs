@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 
 use crate::oci::{Digest, Reference, Route};
+use crate::proxy::respond::Rendered;
 use crate::wire::{Body, collect_within};
 
 /// A registry's refusal is short.
@@ -32,16 +33,17 @@ pub(super) fn asks_the_next(status: StatusCode) -> bool {
 
 /// The better one of two answers that ask the next: that it is not there, since a client goes on from that (to an image
 /// without a signature, say), else the first.
-pub(super) fn better(kept: Option<Response<Body>>, next: Response<Body>) -> Response<Body> {
+pub(super) fn better<T>(kept: Option<T>, next: T, status: impl Fn(&T) -> StatusCode) -> T {
+    let is_missing = |answer: &T| status(answer) == StatusCode::NOT_FOUND;
     match kept {
-        Some(kept) if kept.status() == StatusCode::NOT_FOUND || next.status() != StatusCode::NOT_FOUND => kept,
+        Some(kept) if is_missing(&kept) || !is_missing(&next) => kept,
         _ => next,
     }
 }
 
 /// Reads the answer to its end, so that its connection is free while others are asked.
-pub(super) async fn read_off(response: Response<Body>) -> Response<Body> {
-    let (mut parts, body) = response.into_parts();
+pub(super) async fn read_off(rendered: Rendered) -> Rendered {
+    let (mut parts, body) = rendered.response.into_parts();
     let body = match collect_within(body, REFUSAL, READ).await {
         Ok(bytes) => Body::full(bytes),
         Err(_) => {
@@ -49,7 +51,7 @@ pub(super) async fn read_off(response: Response<Body>) -> Response<Body> {
             Body::empty()
         }
     };
-    Response::from_parts(parts, body)
+    Rendered { response: Response::from_parts(parts, body), ..rendered }
 }
 
 #[cfg(test)]
@@ -68,10 +70,9 @@ mod tests {
 
     #[test]
     fn missing_is_told_rather_than_refused_and_else_the_first() {
-        let answer = |status: u16| Response::builder().status(status).body(Body::empty()).unwrap();
         let told = |statuses: &[u16]| {
-            let all = statuses.iter().map(|status| answer(*status));
-            all.fold(None, |kept, next| Some(better(kept, next))).unwrap().status().as_u16()
+            let all = statuses.iter().map(|status| StatusCode::from_u16(*status).unwrap());
+            all.fold(None, |kept, next| Some(better(kept, next, |status| *status))).unwrap().as_u16()
         };
         for (statuses, expected) in
             [(&[404][..], 404), (&[401, 404], 404), (&[404, 401], 404), (&[401, 403], 401), (&[403, 401, 404], 404)]

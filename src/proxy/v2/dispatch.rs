@@ -14,6 +14,7 @@ use super::lists::ListQuery;
 use super::push;
 use super::read::read;
 use super::translated::answer::{MirrorAnswer, is_to_translate};
+use super::translated::listed;
 use super::translated::place::AskedPlace;
 use super::translated::upload::{UploadName, Uploads};
 use crate::oci::{Authority, Code, Route};
@@ -50,14 +51,27 @@ pub(crate) async fn answer(
     site: Arc<Site>,
     request: Request<Received>,
 ) -> Response<Body> {
+    let (rendered, record) = answered(&proxy, &client, &site, request).await;
+    record.attach(rendered).response
+}
+
+/// The same, before its record follows it to its end. The audit log has been told of it.
+pub(crate) async fn answered(
+    proxy: &Arc<Proxy>,
+    client: &Client,
+    site: &Site,
+    request: Request<Received>,
+) -> (Rendered, Record) {
     let policy = proxy.policy();
     let asked = RefusedRequest::of(&policy.clients, client.from.address, &request);
-    let Rendered { response, declined, .. } = judged(&proxy, &policy, &client, &site, request).await;
-    if let (Some(asked), Some(reason)) = (asked, declined) {
+    let mut record = Record::new(&proxy.metrics, client.from, &request, site.named_host(), "other");
+    record.user(client.user.as_ref());
+    let mut rendered = judged(proxy, &policy, client, site, request, &mut record).await;
+    if let (Some(asked), Some(reason)) = (asked, rendered.declined.take()) {
         let registry = policy.registry(&site.authority).map(|registry| registry.name().clone());
-        asked.note(&policy.clients, client.user, registry, response.status(), &reason);
+        asked.note(&policy.clients, client.user.clone(), registry, rendered.response.status(), &reason);
     }
-    response
+    (rendered, record)
 }
 
 async fn judged(
@@ -66,36 +80,35 @@ async fn judged(
     client: &Client,
     site: &Site,
     mut request: Request<Received>,
+    record: &mut Record,
 ) -> Rendered {
     let authority = &site.authority;
-    let mut record = Record::new(&proxy.metrics, client.from, &request, authority.short(443), "other");
-    record.user(client.user.as_ref());
     if let Some(failure) = malformed(&mut request).await {
         record.verdict("refuse", failure.status.as_u16());
-        return record.attach(failure.closing().render());
+        return failure.closing().render();
     }
     let registry = policy.registry(authority).filter(|_| names(&request, authority));
     let Some(registry) = registry.filter(|_| policy.admits(client.from.address)) else {
         record.verdict("refuse", 421);
-        return record.attach(respond::misdirected().render());
+        return respond::misdirected().render();
     };
     if proxy.pseudonym.is_in(request.headers()) {
         record.verdict("refuse", 508);
-        return record.attach(respond::looped().render());
+        return respond::looped().render();
     }
     let (version, method) = (request.version(), request.method().clone());
     let clients = &policy.clients;
     let mut rendered = match clearance::of(&registry, client, authority, &request, clients) {
         Err(flaw) => {
             record.registry(registry.name(), Kind::Other);
-            refused(&mut record, &respond::ambiguous(&flaw.to_string()).told())
+            refused(record, &respond::ambiguous(&flaw.to_string()).told())
         }
         Ok(clearance) => match clearance.judge(&clients.rules) {
             Judgement::Denied(rule) => {
                 record.registry(registry.name(), clearance.kind());
                 record.detail(format!("refused by the rule {rule}"));
                 clearance.note_refused(clients, request.uri(), Some(rule.clone()), StatusCode::FORBIDDEN);
-                refused(&mut record, &respond::no_entry(&rule).told())
+                refused(record, &respond::no_entry(&rule).told())
             }
             Judgement::Allowed(rule) => {
                 let asked = (&*registry, authority, request.uri());
@@ -104,9 +117,9 @@ async fn judged(
                     false => Box::pin(DetourCheck::of(proxy, policy, &clearance, asked)).await,
                 };
                 let answered = match checked {
-                    Ok(None) => dispatch(proxy, policy, &registry, site, &clearance, request, &mut record).await,
+                    Ok(None) => dispatch(proxy, policy, &registry, site, &clearance, request, record).await,
                     Ok(Some(check)) => {
-                        let asked = dispatch(proxy, policy, &registry, site, &clearance, request, &mut record);
+                        let asked = dispatch(proxy, policy, &registry, site, &clearance, request, record);
                         check.over(Box::pin(asked).await)
                     }
                     Err(failure) => {
@@ -117,15 +130,17 @@ async fn judged(
                 let rendered = match answered {
                     Ok(served) => {
                         clearance.note_answer(clients, &served, rule);
-                        served.render(&mut record)
+                        served.render(record)
                     }
                     Err(failure) => {
                         clearance.note_answer(clients, &Served::failure(failure.clone()), rule);
-                        refused(&mut record, &failure)
+                        refused(record, &failure)
                     }
                 };
                 match &site.naming {
-                    Some(naming) if is_to_translate(&rendered.response) => {
+                    Some(naming)
+                        if is_to_translate(&rendered.response) || matches!(clearance.route(), Route::Tags(_)) =>
+                    {
                         let target = target(proxy, site, &registry, &clearance).and_then(Result::ok);
                         let target = target.unwrap_or_else(|| PathAndQuery::from_static("/v2/"));
                         let mac = |parts: &[&[u8]]| proxy.cache.mac(parts);
@@ -133,7 +148,8 @@ async fn judged(
                         let (registry, route) = (&*registry, clearance.route());
                         let place = AskedPlace { uploads, naming, registry, authority, route, target: &target };
                         let has_logins = clients.logins.is_some();
-                        MirrorAnswer { place, method: &method, has_logins }.translated(rendered)
+                        let rendered = MirrorAnswer { place: &place, method: &method, has_logins }.translated(rendered);
+                        Box::pin(listed::named(rendered, &place, &method)).await
                     }
                     _ => rendered,
                 }
@@ -146,7 +162,7 @@ async fn judged(
         rendered.response.headers_mut().insert(NAMESPACE, echoed);
     }
     wire::via(rendered.response.headers_mut(), version);
-    record.attach(rendered)
+    rendered
 }
 
 /// The answer to a request that the proxy refuses before the cache or a registry is asked.

@@ -28,6 +28,7 @@ mod source;
 
 pub use config::{CredentialConfig, Held};
 pub use credential::Credential;
+pub(crate) use docker::{DockerConfig, Lead};
 pub use error::CredentialError;
 pub use keyring::{Keyring, Picked};
 pub(crate) use login::Login;

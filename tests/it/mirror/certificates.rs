@@ -59,3 +59,14 @@ async fn the_operators_certificate_is_served_and_exchanged_and_a_broken_one_is_n
         assert_eq!(proxy.metric("pullthrough_config_last_reload_successful").await, 0.0);
     }
 }
+
+#[tokio::test]
+async fn a_client_that_names_the_mirror_by_its_address_gets_a_leaf_for_that() {
+    let hub = crate::support::Registry::start("docker.io");
+    let plan = crate::support::Plan::new().registry(&hub, "").doors("mirror: '0.0.0.0:0'");
+    let proxy = plan.start().await;
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], proxy.mirror().port()));
+    let client = crate::support::client::Client::direct(address).trusting(&proxy.ca_file());
+    assert_eq!(client.session("127.0.0.1:443").await.get("/healthz").await.status, 200);
+    assert!(client.tls("127.0.0.2:443").await.is_err(), "it is no address of this machine's interfaces");
+}

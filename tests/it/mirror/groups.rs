@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Lab, code};
 use crate::pull::layer;
-use crate::support::{Act, Plan, Registry};
+use crate::support::{Act, Log, Plan, Registry, eventually};
 
 const ALL: &str = "all.example.org";
 
@@ -116,4 +116,36 @@ async fn a_change_of_the_names_holds_for_the_next_request() {
     proxy.reload(plan("names: {x.example.org: quay.io}")).await;
     let answer = session.get("/v2/org/app/manifests/1").await;
     assert_eq!(answer.header("docker-content-digest"), image.digest.to_string());
+}
+
+#[tokio::test]
+async fn a_groups_request_has_one_line_and_one_count_with_what_the_client_got() {
+    let log = Log::begin();
+    let lab = Lab::new().await;
+    lab.hub.script("*/manifests/*", Act::Status(403));
+    lab.quay.push_image("org/app", "1", &[layer(10, 1)]);
+    let mut session = lab.session(ALL).await;
+    let answer = session.get("/v2/org/app/manifests/1").await;
+    assert_eq!(answer.status, 200);
+    let lines = || log.with(&["access", "kind=\"manifest\""]);
+    eventually("it has its line", || !lines().is_empty()).await;
+    let told = lines();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let bytes = format!("bytes={}", answer.bytes().len());
+    for word in ["host=\"all.example.org\"", "registry=\"quay.io\"", "status=200", &bytes] {
+        assert!(told[0].contains(word), "{word}: {told:?}");
+    }
+    let counted = async |registry: &str, cache: &str, status: u16| {
+        let labels = format!("registry=\"{registry}\",kind=\"manifest\",cache=\"{cache}\",status=\"{status}\"");
+        lab.proxy.metric(&format!("pullthrough_requests_total{{{labels}}}")).await
+    };
+    assert_eq!((counted("docker.io", "miss", 403).await, counted("quay.io", "miss", 200).await), (0.0, 1.0));
+    // Where nobody has it, the answer that the client gets is the line's.
+    lab.quay.script("*/manifests/*", Act::Status(404));
+    assert_eq!(session.get("/v2/org/none/manifests/1").await.status, 404);
+    eventually("it has its line", || lines().len() > 1).await;
+    let told = lines();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].contains("status=404") && told[1].contains("registry=\"quay.io\""), "{told:?}");
+    assert_eq!(counted("docker.io", "miss", 403).await, 0.0);
 }

@@ -2,6 +2,7 @@
 
 use super::{Lab, code};
 use crate::pull::layer;
+use crate::support::{Log, eventually};
 
 #[tokio::test]
 async fn an_unknown_registry_and_a_tricky_path_are_refused_and_nobody_is_asked() {
@@ -80,4 +81,20 @@ async fn a_push_is_refused_to_a_group_and_goes_to_a_single_registry_where_it_may
     let begun = session.ask("POST", "/v2/quay.io/org/app/blobs/uploads/", &[]).await;
     assert_eq!(begun.status, 202);
     assert_eq!(lab.quay.count("POST /v2/org/app/blobs/uploads/"), 1);
+}
+
+#[tokio::test]
+async fn a_mirror_speaks_of_itself_as_a_mirror_and_its_refusals_have_a_line_with_its_name() {
+    let log = Log::begin();
+    let lab = Lab::new().await;
+    let mut session = lab.session("m.example.org").await;
+    for (path, status) in [("/nothing", 404), ("/", 200)] {
+        let answer = session.get(path).await;
+        let words = String::from_utf8(answer.bytes().to_vec()).unwrap();
+        assert_eq!(answer.status, status, "{path}");
+        assert!(words.contains("mirror") && !words.contains("CONNECT") && !words.contains("HTTPS_PROXY"), "{words}");
+    }
+    assert_eq!(session.get("/v2/a/b/manifests/1?ns=other.example.com").await.status, 404);
+    let line = || log.with(&["access", "kind=\"mirror\"", "host=\"m.example.org\"", "status=404"]);
+    eventually("it has its line", || line().len() == 1).await;
 }

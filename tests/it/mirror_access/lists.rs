@@ -134,3 +134,17 @@ async fn in_an_outage_a_name_without_credentials_asks_for_none() {
     let missing = lab.ask(MIRROR, "GET", "/v2/public/other/manifests/1", None).await;
     assert_eq!(missing.status, 503, "it may be back soon, and no token would help");
 }
+
+#[tokio::test]
+async fn a_list_of_tags_names_the_repository_as_its_client_does() {
+    let lab = Lab::start(Registry::start(REGISTRY), "", "").await;
+    lab.registry.push_image("team/app", "1", &[vec![1; 100]]);
+    for name in NAMES {
+        let answer = lab.ask(name.host(), "GET", &name.path("team/app", "tags/list"), None).await;
+        let list: serde_json::Value = serde_json::from_slice(answer.bytes()).unwrap();
+        assert_eq!(list, serde_json::json!({"name": name.written("team/app"), "tags": ["1"]}), "{name:?}");
+        assert_eq!(answer.header("content-length"), answer.bytes().len().to_string(), "{name:?}");
+    }
+    let direct = lab.proxy.client().session("registry.example.com:443").await.get("/v2/team/app/tags/list").await;
+    assert!(std::str::from_utf8(direct.bytes()).unwrap().contains("\"team/app\""));
+}

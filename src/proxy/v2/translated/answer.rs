@@ -9,18 +9,21 @@ use http::{Method, Response, StatusCode};
 use super::links;
 use super::place::{AskedPlace, Led, written_name};
 use crate::oci::{Challenge, Code, Route};
-use crate::proxy::respond::{CACHE_STATUS, Failure, Rendered};
+use crate::proxy::respond::{self, CACHE_STATUS, Failure, Rendered};
 use crate::proxy::tokens::local::{LOCAL_TOKEN_PATH, LocalTokens};
 use crate::upstream;
 
 /// What a server says of itself to browsers, and here would say of the mirror.
-const OF_THE_HOST: [HeaderName; 8] = [
+const OF_THE_HOST: [HeaderName; 11] = [
     CONTENT_LOCATION,
     SET_COOKIE,
     STRICT_TRANSPORT_SECURITY,
     HeaderName::from_static("alt-svc"),
+    HeaderName::from_static("authentication-info"),
     HeaderName::from_static("clear-site-data"),
     HeaderName::from_static("nel"),
+    HeaderName::from_static("oci-namespace"), // the client's own is echoed
+    HeaderName::from_static("refresh"),
     HeaderName::from_static("report-to"),
     HeaderName::from_static("set-cookie2"),
 ];
@@ -29,7 +32,7 @@ const NO_RIGHT: &str = "insufficient_scope";
 
 /// One answer to a mirror's client.
 pub(crate) struct MirrorAnswer<'a> {
-    pub(crate) place: AskedPlace<'a>,
+    pub(crate) place: &'a AskedPlace<'a>,
     pub(crate) method: &'a Method,
     /// The mirror knows its clients by passwords of its own.
     pub(crate) has_logins: bool,
@@ -46,11 +49,7 @@ impl MirrorAnswer<'_> {
     /// The answer as a client of the mirror may have it.
     pub(crate) fn translated(&self, rendered: Rendered) -> Rendered {
         let mut rendered = match rendered.response.status() {
-            StatusCode::UNAUTHORIZED if self.has_logins && !self.place.naming.takes_credentials => {
-                let message =
-                    "the registry does not give this to everybody, and this mirror's name takes no credentials for it";
-                replaced(rendered, &Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message))
-            }
+            StatusCode::UNAUTHORIZED if !self.place.naming.takes_credentials => self.without_credentials(rendered),
             status if status.is_redirection() && self.reads() => self.redirected(rendered),
             _ => rendered,
         };
@@ -66,8 +65,31 @@ impl MirrorAnswer<'_> {
         {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
-        links::rewrite(headers, &self.place);
+        links::rewrite(headers, self.place);
         self.relocate(headers);
+        rendered
+    }
+
+    /// A refusal of what no credentials of the client's can change: the registry is not asked with them by this name. A mirror with
+    /// passwords of its own does not ask for one again. Else the registry's own words are the client's, and ours stand beside.
+    fn without_credentials(&self, mut rendered: Rendered) -> Rendered {
+        let message = if self.reads() {
+            "the registry does not give this to everybody, and this mirror's name takes no credentials for it"
+        } else {
+            "the registry does not let everybody push or delete, and this mirror's name takes no credentials for it"
+        };
+        if self.has_logins {
+            return replaced(
+                rendered,
+                &Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message),
+            );
+        }
+        if self.place.route.repository().is_some()
+            && let Ok(told) = HeaderValue::from_str(&format!("pullthrough; details=\"{message}\""))
+        {
+            rendered.response.headers_mut().insert(respond::PROXY_STATUS, told);
+            rendered.reason.get_or_insert_with(|| message.to_owned());
+        }
         rendered
     }
 

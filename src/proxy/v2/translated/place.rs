@@ -5,7 +5,7 @@
 
 use http::uri::PathAndQuery;
 
-use super::upload::Uploads;
+use super::upload::{self, Uploads};
 use crate::oci::{Authority, Host, Repository, Route};
 use crate::proxy::registry::registry::Registry;
 use crate::proxy::site::Naming;
@@ -59,22 +59,26 @@ impl AskedPlace<'_> {
         }
     }
 
-    /// A path of the registry's as the client writes it.
+    /// A path of the registry's as the client writes it. `None` where servers could read it in different ways, and where
+    /// the client has no name for it.
     fn written(&self, path: &str, is_upload: bool) -> Option<String> {
         let Some(repository) = self.route.repository() else {
             return (path == self.target.path()).then(|| path.to_owned()); // another page of the same list
         };
-        let written = self.naming.repository.as_deref().unwrap_or(repository.as_str());
-        let is_of_repository = |route: &Route| route.repository() == Some(repository);
-        if Route::parse(path).as_ref().is_ok_and(is_of_repository) {
-            let rest = path.strip_prefix("/v2/")?.strip_prefix(repository.as_str())?;
-            return Some(format!("/v2/{written}{rest}"));
+        let route = Route::parse(path).ok()?;
+        let is_sealed_there = matches!(&route, Route::Upload(_, Some(name)) if upload::is_sealed(name));
+        match route.repository().filter(|_| !is_sealed_there) {
+            // Another repository's upload is judged as that one's when the client comes back to it.
+            Some(named) if is_upload || named == repository => {
+                let rest = path.strip_prefix("/v2/")?.strip_prefix(named.as_str())?;
+                Some(format!("/v2/{}{rest}", known_name(self.naming, repository, named.as_str())?))
+            }
+            None if is_upload => {
+                let name = self.uploads.sealed(repository, path)?;
+                Some(format!("/v2/{}/blobs/uploads/{name}", known_name(self.naming, repository, repository.as_str())?))
+            }
+            _ => None,
         }
-        if !is_upload {
-            return None;
-        }
-        let name = self.uploads.sealed(repository, path)?;
-        Some(format!("/v2/{written}/blobs/uploads/{name}"))
     }
 
     fn with_query(&self, path: String, query: Option<&str>) -> String {
@@ -93,14 +97,23 @@ fn without_prefix(path: &str, prefix: &str) -> Option<String> {
     }
 }
 
-/// What the client calls another repository of the registry, by what it calls this one.
+/// What the client calls another repository of the registry, by what it calls this one; the registry's own name where
+/// that does not tell.
 pub(crate) fn written_name(naming: &Naming, own: &Repository, other: &str) -> String {
-    let written = naming.repository.as_deref().unwrap_or(own.as_str());
-    if other == own.as_str() {
-        return written.to_owned();
+    known_name(naming, own, other).unwrap_or_else(|| other.to_owned())
+}
+
+fn known_name(naming: &Naming, own: &Repository, other: &str) -> Option<String> {
+    let (own, written) = (own.as_str(), naming.repository.as_deref().unwrap_or(own.as_str()));
+    if other == own {
+        return Some(written.to_owned());
     }
-    let below = own.as_str().strip_suffix(written).filter(|below| below.ends_with('/'));
-    below.and_then(|below| other.strip_prefix(below)).unwrap_or(other).to_owned()
+    let is_below = |above: &&str| above.is_empty() || above.ends_with('/');
+    if let Some(above) = own.strip_suffix(written).filter(is_below) {
+        return other.strip_prefix(above).map(str::to_owned);
+    }
+    let above = written.strip_suffix(own).filter(is_below)?;
+    Some(format!("{above}{other}"))
 }
 
 #[cfg(test)]
@@ -206,12 +219,24 @@ mod tests {
         for reference in [
             "/artifacts-uploads/namespaces/p/repositories/r/uploads/AF?upload_id=1",
             "https://europe-docker.pkg.dev/v2/p/r/app/blobs/upload/0-1-2?upload_id=1",
-            "/v2/p/r/moved/blobs/uploads/1?upload_id=1",
+            "/v2/p/r/app/blobs/uploads/pullthrough-1.AAAA?upload_id=1",
         ] {
             let found = led(&registry, &naming, "/v2/p/r/app/blobs/uploads/", reference, true).unwrap();
             assert!(found.starts_with("/v2/p/r/app/blobs/uploads/pullthrough-1."), "{found}");
             assert!(found.ends_with("?upload_id=1&ns=europe-docker.pkg.dev"), "{found}");
             assert_eq!(led(&registry, &naming, "/v2/p/r/app/blobs/uploads/", reference, false), None);
+        }
+        let moved = "/v2/p/r/moved/blobs/uploads/1?upload_id=1";
+        let found = led(&registry, &naming, "/v2/p/r/app/blobs/uploads/", moved, true);
+        assert_eq!(found.as_deref(), Some("/v2/p/r/moved/blobs/uploads/1?upload_id=1&ns=europe-docker.pkg.dev"));
+        for odd in [
+            "/v2/p/r/app/blobs/uploads/../../../../secret/manifests/v1",
+            "/v2/p/r/%61pp/blobs/uploads/1",
+            "/v2//p/r/app/blobs/uploads/1",
+            "/x/../v2/secret/blobs/uploads/1",
+            "/artifacts-uploads/%2e%2e/v2/secret/blobs/uploads/1",
+        ] {
+            assert_eq!(led(&registry, &naming, "/v2/p/r/app/blobs/uploads/", odd, true), None, "{odd}");
         }
         let elsewhere = "https://storage.test/upload?X-Amz-Signature=1";
         assert_eq!(led(&registry, &naming, "/v2/p/r/app/blobs/uploads/", elsewhere, true), None);
@@ -243,7 +268,8 @@ mod tests {
             ("library/alpine", "alpine", "org/app", "org/app"),
             ("team/a/b", "a/b", "team/c", "c"),
             ("org/app", "quay.io/org/app", "org/app", "quay.io/org/app"),
-            ("org/app", "quay.io/org/app", "org/other", "org/other"),
+            ("org/app", "quay.io/org/app", "org/other", "quay.io/org/other"),
+            ("team/a", "corp/a", "team/b", "team/b"),
             ("xa", "a", "xb", "xb"),
         ];
         for (own, written, other, expected) in table {

@@ -9,7 +9,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 
 use crate::oci::Repository;
 
-/// No registry begins the name of an upload so.
+/// No registry begins the name of an upload so, but another mirror of this kind.
 const PREFIX: &str = "pullthrough-1.";
 const MAC_BYTES: usize = 16;
 /// A longer path would not fit into a URL that servers accept.
@@ -33,6 +33,11 @@ pub(crate) enum UploadName {
     Sealed(String),
     /// It looks sealed, and was not by this process.
     Forged,
+}
+
+/// Whether the name of an upload looks like one of these.
+pub(crate) fn is_sealed(name: &str) -> bool {
+    name.starts_with(PREFIX)
 }
 
 impl Uploads<'_> {
