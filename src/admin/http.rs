@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, VARY};
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -16,11 +16,10 @@ use tracing::debug;
 
 use crate::host;
 use crate::oci::{self, Host};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Exposition, Metrics};
 use crate::wire::{self, Body};
 
 const HEAD: Duration = Duration::from_secs(30);
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves one connection in its own task. `public` answers the pages of the proxy that are for everybody, by their
 /// paths: the CA's certificate and health.
@@ -72,8 +71,12 @@ fn answer<B>(request: &Request<B>, metrics: &Metrics) -> Response<Body> {
     }
     match request.uri().path() {
         "/metrics" => {
-            let mut response = text(StatusCode::OK, metrics.encode());
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
+            let accepted = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            let exposition = Exposition::accepted(accepted);
+            let mut response = text(StatusCode::OK, metrics.encode(exposition));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(exposition.content_type()));
+            headers.insert(VARY, HeaderValue::from_static("Accept"));
             response
         }
         "/" => text(StatusCode::OK, "pullthrough: metrics are at /metrics\n"),
@@ -126,6 +129,20 @@ mod tests {
         }
         assert_eq!(status(Method::GET, "a b", "/metrics"), 400);
         assert_eq!(status(Method::GET, "localhost", "http://evil.example/metrics"), 421);
+    }
+
+    #[test]
+    fn a_scraper_gets_the_format_that_it_asks_for() {
+        for (accept, expected) in [
+            (None, "text/plain; version=0.0.4; charset=utf-8"),
+            (Some("text/plain;version=0.0.4"), "text/plain; version=0.0.4; charset=utf-8"),
+            (Some("application/openmetrics-text"), "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        ] {
+            let request = Request::builder().uri("/metrics").header(HOST, "localhost");
+            let request = accept.into_iter().fold(request, |request, accept| request.header(ACCEPT, accept));
+            let answer = answer(&request.body(()).unwrap(), &Metrics::new());
+            assert_eq!(answer.headers()[CONTENT_TYPE], expected, "{accept:?}");
+        }
     }
 
     #[test]

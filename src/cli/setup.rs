@@ -12,7 +12,7 @@ use super::flags::print_json;
 use crate::ca::Overview;
 use crate::config::Settings;
 use crate::host::reached_at;
-use crate::setup::{self, ClientKind, Merge, MirrorUrl, ProxyUrl, SetupPlan, Written};
+use crate::setup::{self, ClientKind, Merge, MirrorUrl, OnMirror, ProxyUrl, SetupPlan, Written};
 
 /// The client, and the proxy that it will use.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -23,7 +23,8 @@ pub(super) struct SetupFlags {
     /// Proxy address as this client reaches it [default: the value of `PULLTHROUGH_PROXY`, else the configured address]
     #[arg(long, value_name = "URL")]
     proxy: Option<ProxyUrl>,
-    /// Mirror address as this client reaches it: the client asks it for images itself, and uses no proxy
+    /// Mirror address as this client reaches it: the client asks it for images itself, and uses no proxy. For one registry alone,
+    /// <http://mirror.example:5000/quay.io> and <http://mirror.example:5000/v2/quay.io> are the same
     #[arg(long, value_name = "URL", conflicts_with = "proxy")]
     mirror: Option<MirrorUrl>,
     /// Registry to mirror, repeatable [default: all that the client can mirror, else those of the configuration]
@@ -32,7 +33,7 @@ pub(super) struct SetupFlags {
     /// Write the configuration, trust the CA and restart the client; needs root
     #[arg(long)]
     apply: bool,
-    /// Take back what --apply wrote; needs root
+    /// Take back what --apply wrote: name the same --mirror and --registry; needs root
     #[arg(long, requires = "mirror", conflicts_with_all = ["apply", "json"])]
     undo: bool,
     /// Print the shell script that --apply runs
@@ -41,6 +42,9 @@ pub(super) struct SetupFlags {
     /// Print the files, commands and notes as JSON
     #[arg(long, conflicts_with_all = ["apply", "script"])]
     json: bool,
+    /// CA that signed the mirror's certificate where pullthrough's own did not (`mirror.tls`): a file with one or more certificates in PEM
+    #[arg(long, value_name = "FILE", requires = "mirror")]
+    ca_file: Option<PathBuf>,
     /// SHA-256 fingerprint of the CA, if the CA is not on this machine; `trusted` where this machine trusts the mirror's certificate already
     #[arg(long, value_name = "SHA256")]
     fingerprint: Option<String>,
@@ -87,7 +91,9 @@ pub(super) fn run(flags: &SetupFlags, settings: &Settings, out: &mut dyn Write) 
 
 /// The same for a mirror.
 fn run_mirror(flags: &SetupFlags, mirror: &MirrorUrl, settings: &Settings, out: &mut dyn Write) -> anyhow::Result<()> {
-    let known: Vec<String> = settings.registries.iter().map(|registry| registry.name.to_string()).collect();
+    let registries = settings.registries.iter().map(|registry| OnMirror::Registry(registry.name.to_string()));
+    let names = settings.mirror.written_names().into_iter().map(|(name, registry)| OnMirror::Name { name, registry });
+    let known: Vec<OnMirror> = registries.chain(names).collect();
     let plan = setup::mirror_plan(flags.client, mirror, &flags.registry, &known)?;
     if let Some(mode) = &flags.merge {
         let theirs = std::io::read_to_string(std::io::stdin())?;
@@ -113,17 +119,31 @@ fn run_mirror(flags: &SetupFlags, mirror: &MirrorUrl, settings: &Settings, out: 
     if flags.undo {
         shell.args(["--", "undo"]);
     } else if mirror.is_tls() {
-        let named = flags.fingerprint.clone().or_else(|| variable("PULLTHROUGH_FINGERPRINT"));
-        let fingerprint = match named {
-            Some(named) => named,
-            None => Overview::read(&settings.ca.dir)?.map(|ca| ca.fingerprint).context(
-                "the CA's fingerprint is missing: run pullthrough ca show on the mirror's machine and pass it with \
-                 --fingerprint, or --fingerprint trusted where this machine trusts the mirror's certificate already",
-            )?,
-        };
-        shell.args(["--", &fingerprint]);
+        if let Some(file) = &flags.ca_file {
+            shell.env("PULLTHROUGH_CA_FILE", file);
+        }
+        shell.args(["--", &trusted(flags, settings)?]);
+    } else if flags.ca_file.is_some() {
+        bail!("--ca-file is for a mirror with https://");
     }
     feed(flags, shell, &script)
+}
+
+/// What the script is told of the CA that this client will trust for the mirror.
+fn trusted(flags: &SetupFlags, settings: &Settings) -> anyhow::Result<String> {
+    match (flags.fingerprint.clone().or_else(|| variable("PULLTHROUGH_FINGERPRINT")), &flags.ca_file) {
+        (Some(named), _) => Ok(named),
+        (None, Some(_)) => Ok("given".to_owned()),
+        (None, None) if settings.mirror.tls.is_some() => bail!(
+            "mirror.tls of this configuration is a certificate of your own, which clients do not trust by pullthrough's CA: \
+             pass --ca-file with the CA that signed it, or --fingerprint trusted where this machine trusts it already"
+        ),
+        (None, None) => Overview::read(&settings.ca.dir)?.map(|ca| ca.fingerprint).context(
+            "the CA's fingerprint is missing: run pullthrough ca show on the mirror's machine and pass it with \
+             --fingerprint; --fingerprint trusted where this machine trusts the mirror's certificate already; or --ca-file \
+             with the CA that signed the mirror's certificate, where pullthrough's own did not (mirror.tls)",
+        ),
+    }
 }
 
 /// In `files`, `text` is the whole content of a file of its own; in `lines`, it is added to a file of others; in `merged`, its

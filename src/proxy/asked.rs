@@ -13,7 +13,14 @@ use crate::upstream::{AskError, Error, FinalHop};
 #[derive(Clone, Debug)]
 pub(crate) struct AskedUpstream {
     metrics: Arc<RegistryMetrics>,
-    answer: Arc<Mutex<Option<UpstreamAnswer>>>,
+    answers: Arc<Mutex<Answers>>,
+}
+
+/// The first answer that was well, and the last that was not. What is fetched ahead for the same client takes no other's place.
+#[derive(Debug, Default)]
+struct Answers {
+    well: Option<UpstreamAnswer>,
+    ill: Option<UpstreamAnswer>,
 }
 
 /// One question under way.
@@ -27,7 +34,7 @@ pub(crate) struct SentQuestion<'a> {
 impl AskedUpstream {
     /// Nothing asked yet.
     pub(crate) fn new(metrics: Arc<RegistryMetrics>) -> Self {
-        Self { metrics, answer: Arc::default() }
+        Self { metrics, answers: Arc::default() }
     }
 
     /// The counters of the registry that is asked.
@@ -71,9 +78,10 @@ impl AskedUpstream {
         }
     }
 
-    /// How the last question was answered; the first one that was answered well, if any was.
-    pub(crate) fn answer(&self) -> Option<UpstreamAnswer> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The answer of an upstream that stands behind a `status` for the client: one of its own kind, if there was any.
+    pub(crate) fn answer(&self, status: u16) -> Option<UpstreamAnswer> {
+        let Answers { well, ill } = &*self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if status < 400 { well.as_ref().or(ill.as_ref()) } else { ill.as_ref().or(well.as_ref()) }.cloned()
     }
 
     fn answered<B>(&self, question: &SentQuestion<'_>, response: &Response<B>) {
@@ -88,12 +96,36 @@ impl AskedUpstream {
         self.keep(host, None, question.begun.elapsed());
     }
 
-    /// What is fetched ahead for the same client, once its own answer is there, takes no other's place.
     fn keep(&self, host: &Authority, status: Option<u16>, elapsed: Duration) {
-        let mut kept = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_well = kept.as_ref().is_some_and(|kept| kept.status.is_some_and(|status| status < 400));
-        if !is_well {
-            *kept = Some(UpstreamAnswer { host: host.short(443).to_string(), status, elapsed });
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_well = status.is_some_and(|status| status < 400);
+        if is_well && answers.well.is_some() {
+            return;
         }
+        let answer = Some(UpstreamAnswer { host: host.short(443).to_string(), status, elapsed });
+        *(if is_well { &mut answers.well } else { &mut answers.ill }) = answer;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    #[test]
+    fn an_error_for_the_client_comes_with_the_upstreams_error_and_a_success_with_its_success() {
+        let asked = AskedUpstream::new(Metrics::new().registry("quay.io"));
+        let (quay, cdn): (Authority, Authority) =
+            (Authority::parse("quay.io", 443).unwrap(), Authority::parse("cdn.quay.io", 443).unwrap());
+        let shown = |status: u16| asked.answer(status).map(|answer| (answer.host, answer.status));
+        assert_eq!(shown(404), None);
+        asked.keep(&quay, Some(200), Duration::ZERO); // a HEAD
+        assert_eq!(shown(404), Some(("quay.io".to_owned(), Some(200))), "there is no other");
+        asked.keep(&quay, Some(404), Duration::ZERO); // the GET
+        asked.keep(&cdn, Some(200), Duration::ZERO); // fetched ahead
+        assert_eq!(shown(404), Some(("quay.io".to_owned(), Some(404))));
+        assert_eq!(shown(200), Some(("quay.io".to_owned(), Some(200))));
+        asked.keep(&cdn, None, Duration::ZERO);
+        assert_eq!(shown(502), Some(("cdn.quay.io".to_owned(), None)));
     }
 }

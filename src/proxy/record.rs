@@ -209,7 +209,7 @@ impl Drop for Record {
         }
         if !self.quiet {
             if let Some(asked) = &self.asked {
-                self.line.upstream = asked.answer();
+                self.line.upstream = asked.answer(self.line.status);
             }
             self.line.emit();
         }

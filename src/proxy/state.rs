@@ -1,6 +1,7 @@
 //! Holds what all connections share, and ends them in a drain.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::clients::Guesses;
 use super::clients::shared_address::SharedAddress;
+use super::door::lingering::Lingerer;
 use super::door::untrusting::Untrusting;
 use super::labels;
 use super::limit::{self, Limiter};
@@ -52,6 +54,8 @@ pub struct Proxy {
     pub(crate) untrusting: Untrusting,
     /// Paces the line about token services that answer without a token.
     pub(crate) no_token: LogThrottle,
+    /// Paces the line about names without a certificate, which clients choose.
+    pub(crate) unsigned: LogThrottle,
     /// Which member of a group at the mirror had a content.
     pub(crate) group_memory: GroupMemory,
     /// Tokens of our own, for while a registry is unreachable.
@@ -86,6 +90,7 @@ impl Proxy {
             shared_address: SharedAddress::default(),
             untrusting: Untrusting::among(background.clone()),
             no_token: LogThrottle::new(),
+            unsigned: LogThrottle::new(),
             group_memory: GroupMemory::new(),
             local,
             policy: ArcSwap::from_pointee(policy),
@@ -155,6 +160,11 @@ impl Proxy {
             pulls_left: policy.authenticated.quotas().quota(registry.name()).map(|quota| quota.remaining),
         };
         policy.registries.iter().map(of).collect()
+    }
+
+    /// Closes the connections of a client without losing its last answers.
+    pub(crate) fn lingerer(&self, client: IpAddr) -> Lingerer {
+        Lingerer::new(self.limiter.clone(), self.background.clone(), self.stop.clone(), client)
     }
 
     /// Returns when a drain has begun. Cancel-safe.

@@ -19,7 +19,7 @@ mod trust;
 mod url;
 
 pub use client::{ClientKind, UnknownClient};
-pub use mirror::{BadMirror, Merge, MirrorUrl, Unmergeable, Unmirrorable, merge, mirror_plan, mirror_script};
+pub use mirror::{BadMirror, Merge, MirrorUrl, OnMirror, Unmergeable, Unmirrorable, merge, mirror_plan, mirror_script};
 pub use page::page;
 pub use plan::{SetupPlan, Written, plan};
 pub use script::{VARIABLES, script};

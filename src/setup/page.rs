@@ -20,7 +20,8 @@ pub fn page(client: ClientKind, plan: &SetupPlan) -> String {
     for path in &plan.ca {
         let _ = writeln!(
             text,
-            "# the CA's certificate goes to {path}\n# where this machine trusts the mirror's certificate already, leave out \
+            "# the certificate of the CA that signed the mirror's goes to {path}: pullthrough's ca.crt, unless the mirror has one of \
+             another CA (mirror.tls): --ca-file FILE\n# where this machine trusts the mirror's certificate already, leave out \
              that file and the line that names it\n"
         );
     }

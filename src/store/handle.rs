@@ -74,6 +74,7 @@ impl Store {
         }
         let verify = scrub.clone();
         let suspects = Suspects::new(move |digest| _ = verify.send(Task::Verify(digest))); // a closed store drops nothing
+        disk.health().opened();
         let blobs = Arc::new(Blobs::new(disk, layout, catalog, ledger, parked_fills, suspects));
         let evictor = Arc::new(Evictor::new(Arc::clone(&blobs), space.total));
         let stop = Arc::new(AtomicBool::new(false));

@@ -29,7 +29,7 @@ pub enum DiskFault {
     #[error("the cache's file system is read-only")]
     ReadOnly,
     /// A directory of the cache does not take files: its permissions forbid that.
-    #[error("the proxy may not write to the cache directory (check its owner and mode)")]
+    #[error("the proxy may not write to the cache directory (check its owner and mode, and its attributes: lsattr -d)")]
     Denied,
     /// A directory of the cache is gone.
     #[error("a directory of the cache is missing")]
@@ -107,6 +107,8 @@ struct State {
 pub(crate) struct StoreHealth {
     state: Mutex<State>,
     hanging: AtomicBool,
+    /// Whether the store has been opened: until then, a fault ends the start, with words of its own.
+    opened: AtomicBool,
     /// Counts steps of evictions, which may take long in all while the disk does well.
     freed: AtomicU64,
     /// The same for those who wait for the disk.
@@ -139,11 +141,19 @@ impl StoreHealth {
         Self {
             state: Mutex::default(),
             hanging: false.into(),
+            opened: false.into(),
             freed: 0.into(),
             hangs: watch::Sender::new(false),
             patience,
             unstored: LogThrottle::new(),
         }
+    }
+
+    /// Records that the store is open, so that pulls go on whatever its disk does.
+    pub(crate) fn opened(&self) {
+        self.opened.store(true, Ordering::Relaxed);
+        let Some(fault) = lock(&self.state).folder else { return };
+        tracing::error!("{fault}: pulls continue uncached until it recovers");
     }
 
     /// Records that an eviction has come one step further.
@@ -188,7 +198,7 @@ impl StoreHealth {
         let mut state = lock(&self.state);
         state.failures += 1;
         self.set_hanging(fault == DiskFault::Hanging);
-        if state.folder.replace(fault) != Some(fault) {
+        if state.folder.replace(fault) != Some(fault) && self.opened.load(Ordering::Relaxed) {
             drop(state);
             tracing::error!(%error, "{fault}: pulls continue uncached until it recovers");
         }

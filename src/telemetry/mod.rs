@@ -6,10 +6,11 @@
 //! the access log and the metric labels.
 //! Never: writes a secret, the value of a header or a query string; uses a metric label that a client can choose.
 //! Labels are configured names and fixed words, so that no client can fill the memory with series.
-//! Reading: OpenMetrics 1.0; RFC 9211 for the outcomes.
+//! Reading: OpenMetrics 1.0; Prometheus' text format 0.0.4; RFC 9211 for the outcomes.
 
 mod access;
 mod config;
+mod exposition;
 mod follow;
 mod labels;
 mod log;
@@ -24,6 +25,7 @@ mod writer;
 pub use crate::host::chain;
 pub use access::{AccessLine, UpstreamAnswer};
 pub use config::{AccessLog, Config, Format, LEVEL_VARIABLE, LogLevel};
+pub use exposition::Exposition;
 pub use log::{adopt, fatal, flush, init};
 pub use metrics::{KnownLabels, Metrics, OpenConnection, RunningFill};
 pub use outcome::{Kind, Outcome};

@@ -56,6 +56,69 @@ fn every_configuration_passes_check() {
 }
 
 #[test]
+fn the_file_of_all_keys_has_every_key() {
+    // A mapping of each kind, with a key that none knows: `check` then lists those that it does know.
+    let mappings = [
+        ("", "zzz: 1"),
+        ("listen", "listen: {zzz: 1}"),
+        ("mirror", "mirror: {zzz: 1}"),
+        ("mirror", "mirror: {tls: {zzz: 1}}"),
+        ("mirror", "mirror: {names: {a.example: {zzz: 1}}}"),
+        ("ca", "ca: {zzz: 1}"),
+        ("cache", "cache: {zzz: 1}"),
+        ("fill", "fill: {zzz: 1}"),
+        ("registries", "registries: {r.example: {zzz: 1}}"),
+        ("registries", "registries: {r.example: {endpoints: [{zzz: 1}]}}"),
+        ("registries", "registries: {r.example: {auth: {zzz: 1}}}"),
+        ("registries", "registries: {r.example: {tags: {zzz: 1}}}"),
+        ("registries", "registries: {r.example: {tags: {rules: [{zzz: 1}]}}}"),
+        ("registries", "registries: {r.example: {grants: {zzz: 1}}}"),
+        ("clients", "clients: {zzz: 1}"),
+        ("clients", "clients: {rules: [{zzz: 1}]}"),
+        ("upstream", "upstream: {zzz: 1}"),
+        ("upstream", "upstream: {proxy: [{url: 'http://p.example', zzz: 1}]}"),
+        ("upstream", "upstream: {hosts: {h.example: {zzz: 1}}}"),
+        ("tunnel", "tunnel: {zzz: 1}"),
+        ("log", "log: {zzz: 1}"),
+    ];
+    let text = file("examples/pullthrough.yaml");
+    let begins = |line: &str, name: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':'));
+    let section = |name: &str| -> Vec<&str> {
+        let after = text.lines().skip_while(|line| !name.is_empty() && !begins(line, name));
+        let ends = |line: &&str| line.starts_with(|c: char| c.is_ascii_alphabetic());
+        match name {
+            "" => after.filter(ends).collect(),
+            _ => after.enumerate().take_while(|(at, line)| *at == 0 || !ends(line)).map(|(_, line)| line).collect(),
+        }
+    };
+    let mut sections = std::collections::BTreeSet::new();
+    for (name, mapping) in mappings {
+        let said = String::from_utf8(check(mapping).stderr).unwrap();
+        let lists = said.lines().find_map(|line| line.split_once("zzz: unknown key; expected one of "));
+        let (_, known) = lists.unwrap_or_else(|| panic!("{mapping}: {said}"));
+        let lines = section(name);
+        for key in known.split(", ") {
+            let is_there = |line: &&&str| {
+                let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
+                words.into_iter().any(|word| word.split_once(':').is_some_and(|(word, _)| word == key))
+            };
+            assert!(
+                lines.iter().any(|line| is_there(&line)),
+                "examples/pullthrough.yaml lacks {key} in {name}: {mapping}"
+            );
+            if name.is_empty() {
+                sections.insert(key.to_owned());
+            }
+        }
+        assert!(
+            name.is_empty() || sections.remove(name) || mappings.iter().filter(|(one, _)| *one == name).count() > 1
+        );
+    }
+    let other: Vec<_> = sections.iter().collect();
+    assert_eq!(other, ["drain"], "a section whose keys are not looked at");
+}
+
+#[test]
 fn the_packages_configuration_names_the_folders_that_the_unit_makes() {
     let text = file("packaging/config.yaml");
     passes("packaging/config.yaml", &text);

@@ -8,6 +8,8 @@ use std::process::{Command, Output, Stdio};
 use pullthrough::ca::Overview;
 use serde_json::Value;
 
+use crate::support::lab::OwnCertificate;
+
 const PLAIN: &str = "http://m.example:5000";
 const TLS: &str = "https://m.example:5000";
 const SCRIPTED: [&str; 10] =
@@ -355,6 +357,128 @@ fn over_tls_the_ca_is_trusted_by_its_fingerprint_and_for_the_mirror_alone() {
         assert!(done.status.success() && !machine.at(path).exists(), "{client}: {}", said(&done));
         assert!(machine.files().iter().all(|(_, text)| !text.contains("pullthrough.crt")), "{client}");
     }
+}
+
+/// A mirror's certificate by a CA of its operator's, and the file with that CA.
+fn own_certificate(folder: &Path) -> (&'static OwnCertificate, PathBuf) {
+    let own = OwnCertificate::by_openssl(folder, "own", &["-addext", "subjectAltName=IP:127.0.0.1"]);
+    let ca = folder.join("own-ca.pem");
+    // A key beside the certificate, and a second certificate: the file is taken as it is, without the key.
+    let pem = fs::read_to_string(&own.certificate).unwrap();
+    fs::write(&ca, format!("{pem}{}{pem}", fs::read_to_string(&own.key).unwrap())).unwrap();
+    (own, ca)
+}
+
+#[test]
+fn a_ca_of_the_operators_is_trusted_for_the_mirror_by_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, ca) = own_certificate(folder.path());
+    let ca = ca.to_str().unwrap();
+    let pem = fs::read_to_string(&own.certificate).unwrap();
+    for (client, path) in [
+        ("docker", "/etc/docker/certs.d/m.example:5000/pullthrough.crt"),
+        ("podman", "/etc/containers/certs.d/m.example:5000/pullthrough.crt"),
+        ("containerd", "/etc/containerd/certs.d/pullthrough.crt"),
+        ("k3s", "/etc/rancher/k3s/pullthrough.crt"),
+    ] {
+        let machine = Machine::new();
+        let before = machine.files();
+        machine.well(client, TLS, &["--apply", "--ca-file", ca]);
+        assert_eq!(machine.read(path), format!("{pem}{pem}"), "{client}");
+        machine.well(client, TLS, &["--undo"]);
+        assert_eq!(machine.files(), before, "{client}");
+        let script = script_of(client, TLS);
+        let done = machine.script(&script, &["given"], &[("PULLTHROUGH_CA_FILE", Path::new(ca))], &machine.path());
+        assert!(done.status.success() && machine.read(path) == format!("{pem}{pem}"), "{client}: {}", said(&done));
+    }
+    let machine = Machine::new();
+    let before = machine.files();
+    let none = folder.path().join("none");
+    fs::write(&none, "none").unwrap();
+    for (url, file, expected) in [
+        (TLS, none.to_str().unwrap(), "has no certificate in PEM form"),
+        (TLS, "/nowhere", "does not name a file"),
+        (PLAIN, ca, "for a mirror with https://"),
+    ] {
+        let refused = machine.setup("podman", url, &["--apply", "--ca-file", file]);
+        assert!(refused.status.code() == Some(1) && said(&refused).contains(expected), "{}", said(&refused));
+    }
+    assert_eq!(machine.files(), before);
+}
+
+#[test]
+fn a_configuration_with_mirror_tls_has_no_ca_to_trust_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, ca) = own_certificate(folder.path());
+    let config = folder.path().join("c.yaml");
+    let text =
+        format!("mirror: {{tls: {{cert_file: '{}', key_file: '{}'}}}}\n", own.certificate.display(), own.key.display());
+    fs::write(&config, text).unwrap();
+    let config = ["--config", config.to_str().unwrap()];
+    let machine = Machine::new();
+    let before = machine.files();
+    let refused = machine.setup("containerd", TLS, &["--apply", config[0], config[1]]);
+    assert!(refused.status.code() == Some(1) && said(&refused).contains("--ca-file"), "{}", said(&refused));
+    assert_eq!(machine.files(), before);
+    machine.well("containerd", TLS, &["--apply", config[0], config[1], "--ca-file", ca.to_str().unwrap()]);
+}
+
+#[tokio::test]
+async fn what_the_mirror_shows_is_judged_before_anything_is_changed() {
+    if !is_installed("curl") {
+        return eprintln!("curl is not installed: its judgement is left out");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (own, ca) = own_certificate(folder.path());
+    let (cert, key) = (own.certificate.display(), own.key.display());
+    let hub = crate::support::Registry::start("docker.io");
+    let plan = crate::support::Plan::new().registry(&hub, "");
+    let proxy = plan.mirror(&format!("tls: {{cert_file: '{cert}', key_file: '{key}'}}")).start().await;
+    let url = format!("https://{}", proxy.mirror());
+    let answer = tokio::task::spawn_blocking(move || {
+        let other = folder.path().join("other");
+        let mut init = program(&["ca", "init", "--ca-dir", other.to_str().unwrap()]);
+        assert!(init.current_dir(folder.path()).output().unwrap().status.success());
+        let other = other.join("ca.crt");
+        let machine = Machine::new();
+        let before = machine.files();
+        let refused = machine.setup("podman", &url, &["--apply", "--ca-file", other.to_str().unwrap()]);
+        assert!(refused.status.code() == Some(1), "{}", said(&refused));
+        assert!(said(&refused).contains("does not vouch for the certificate"), "{}", said(&refused));
+        assert!(said(&refused).contains("--ca-file FILE"), "{}", said(&refused));
+        assert_eq!(machine.files(), before);
+        machine.well("podman", &url, &["--apply", "--ca-file", ca.to_str().unwrap()]);
+    });
+    answer.await.unwrap();
+}
+
+#[test]
+fn a_registry_with_a_port_has_the_name_that_the_mirror_has_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("c.yaml");
+    let text = "registries: {docker.io: {}, 'r.example.com:5000': {}, 's.example.com:5000': {}}\n\
+                mirror: {names: {/reg: 'r.example.com:5000', /part: 's.example.com:5000/team'}}\n";
+    fs::write(&config, text).unwrap();
+    for client in ["podman", "skopeo", "buildah", "crio"] {
+        let told = Machine::new().well(client, PLAIN, &["--config", config.to_str().unwrap()]);
+        assert!(told.contains("location = \"m.example:5000/reg\""), "{told}");
+        assert!(!told.contains("location = \"s.example"), "{told}");
+        assert!(told.contains("s.example.com:5000 is left out"), "{told}");
+    }
+    let refused = Machine::new().setup("podman", PLAIN, &["--registry", "r.example.com:5000"]);
+    assert!(refused.status.code() == Some(1) && said(&refused).contains("mirror.names"), "{}", said(&refused));
+}
+
+#[test]
+fn a_mirror_of_one_registry_is_undone_as_it_was_applied() {
+    let machine = Machine::new();
+    let before = machine.files();
+    let told = machine.well("containerd", "http://m.example:5000/quay.io", &["--apply"]);
+    let hosts = machine.read("/etc/containerd/certs.d/quay.io/hosts.toml");
+    assert!(hosts.contains("[host.\"http://m.example:5000/v2/quay.io\"]\n"), "{hosts}");
+    assert!(told.contains("pullthrough setup containerd --mirror http://m.example:5000/v2/quay.io --undo"), "{told}");
+    machine.well("containerd", "http://m.example:5000/v2/quay.io", &["--undo"]);
+    assert_eq!(machine.files(), before);
 }
 
 #[test]

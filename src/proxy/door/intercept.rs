@@ -14,15 +14,17 @@ use rustls::{AlertDescription, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::http::PendingAnswer;
 use super::pages;
+use super::untrusting::Distrusted;
 use crate::host;
 use crate::oci::{Authority, Host};
 use crate::proxy::clients::Client;
 use crate::proxy::clients::refused;
 use crate::proxy::limit::{Bounded, Exceeded, Stream};
+use crate::proxy::policy::Policy;
 use crate::proxy::site::{Arrival, Door, Site};
 use crate::proxy::state::Proxy;
 use crate::proxy::v2::dispatch;
@@ -104,7 +106,11 @@ pub(crate) async fn accept_own<S: AsyncRead + AsyncWrite + Unpin>(
         let is_registry = policy.is_registry(&host, 443) && !policy.mirror.names.has_host(&host);
         if is_registry { Err(Failed::wrong_name()) } else { policy.ca.server_config(&host).map_err(Failed::unsigned) }
     };
-    accept_by(proxy, from.address, "the mirror", stream, choose).await
+    let distrusted = |policy: &Policy| match policy.mirror.tls {
+        Some(_) => Distrusted::OfMirror,
+        None => ours(policy),
+    };
+    accept_by(proxy, from.address, "the mirror", stream, choose, distrusted).await
 }
 
 /// Performs the handshake. `name` chooses the leaf's host by the name that the client asked for.
@@ -122,16 +128,22 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         }
         proxy.policy().ca.server_config(&host).map_err(Failed::unsigned)
     };
-    accept_by(proxy, client, to, stream, choose).await
+    accept_by(proxy, client, to, stream, choose, ours).await
 }
 
-/// Performs the handshake. `choose` has the certificate for the name that the client asked for.
+fn ours(policy: &Policy) -> Distrusted {
+    Distrusted::OfOurs(policy.ca.fingerprint().into())
+}
+
+/// Performs the handshake. `choose` has the certificate for the name that the client asked for; it is the one `distrusted` by a
+/// client that does not accept it.
 async fn accept_by<S: AsyncRead + AsyncWrite + Unpin>(
     proxy: &Proxy,
     client: IpAddr,
     to: &str,
     stream: S,
     choose: impl FnOnce(Option<Host>) -> Result<Arc<ServerConfig>, Failed>,
+    distrusted: impl FnOnce(&Policy) -> Distrusted,
 ) -> Option<Secure<S>> {
     let handshake = async {
         let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(Failed::before_hello)?;
@@ -143,6 +155,8 @@ async fn accept_by<S: AsyncRead + AsyncWrite + Unpin>(
         let config = match choose(asked) {
             Ok(config) => config,
             Err(failed) => {
+                let name = start.client_hello().server_name().map(str::to_owned);
+                without_certificate(proxy, client, to, name.as_deref(), &failed);
                 // There is no such host here, as far as the client can know.
                 let _ = start.io.write_all(&UNRECOGNIZED_NAME).await; // it is closed in any case
                 return Err(failed);
@@ -159,11 +173,25 @@ async fn accept_by<S: AsyncRead + AsyncWrite + Unpin>(
         proxy.metrics.handshake_failure(failed.reason);
     }
     if failed.reason == "untrusted" {
-        proxy.untrusting.note(client, to, &failed.error, proxy.policy().ca.fingerprint());
+        proxy.untrusting.note(client, to, &failed.error, &distrusted(&proxy.policy()));
     } else {
         debug!(%client, to, reason = failed.reason, error = failed.error, "TLS handshake failed");
     }
     None
+}
+
+/// Says that a client asked for a name for which there is no certificate here: it sees an alert alone, and a client of a mirror
+/// goes on to the registry.
+fn without_certificate(proxy: &Proxy, client: IpAddr, to: &str, name: Option<&str>, failed: &Failed) {
+    let Some(unsaid) = (failed.reason == "unsigned").then(|| proxy.unsigned.due()).flatten() else { return };
+    warn!(
+        %client,
+        to,
+        name,
+        error = failed.error,
+        unsaid,
+        "a client's TLS asks for a name for which there is no certificate: if it is a name of the mirror, add it to mirror.names or use a certificate for it in mirror.tls; else let the client use a name that there is one for (a sealed CA signs for no new names)"
+    );
 }
 
 async fn finish<S: AsyncRead + AsyncWrite + Unpin>(

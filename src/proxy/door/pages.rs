@@ -13,7 +13,7 @@ use crate::proxy::respond::{self, Failure, Rendered};
 use crate::proxy::site::{Arrival, Door};
 use crate::proxy::state::Proxy;
 use crate::setup as guide;
-use crate::setup::{ClientKind, UnknownClient};
+use crate::setup::{ClientKind, OnMirror, UnknownClient};
 use crate::wire::Body;
 
 /// Marks a request that came to the proxy itself by TLS.
@@ -127,7 +127,10 @@ fn setup(proxy: &Proxy, client: &str, door: Door, host: &str, is_tls: bool) -> R
 
 fn setup_mirror(proxy: &Proxy, client: ClientKind, host: &str, is_tls: bool) -> Rendered {
     let Ok(url) = format!("{}://{host}", if is_tls { "https" } else { "http" }).parse() else { return nameless() };
-    let known: Vec<String> = proxy.policy().registries.iter().map(|registry| registry.name().to_string()).collect();
+    let policy = proxy.policy();
+    let registries = policy.registries.iter().map(|registry| OnMirror::Registry(registry.name().to_string()));
+    let names = policy.mirror.names.written.iter().cloned().map(|(name, registry)| OnMirror::Name { name, registry });
+    let known: Vec<OnMirror> = registries.chain(names).collect();
     match (guide::mirror_script(client, &url, &[], &known), guide::mirror_plan(client, &url, &[], &known)) {
         (Ok(script), _) => shell(script),
         (Err(_), Ok(plan)) => by_hand(client, &guide::page(client, &plan)),

@@ -18,10 +18,39 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// An address and a count take about 100 bytes.
 const MOST: usize = 4096;
 
+/// The certificate that a client does not trust.
+#[derive(Clone, Debug)]
+pub(crate) enum Distrusted {
+    /// One that the CA with this fingerprint signed.
+    OfOurs(Arc<str>),
+    /// The operator's own, for the mirror.
+    OfMirror,
+}
+
 /// The clients that do not trust the CA, each with the handshakes that it has given up since its last line.
 /// `None` stands for all clients beyond the bound.
 #[derive(Clone, Debug)]
 pub(crate) struct Untrusting(Arc<Mutex<HashMap<Option<IpAddr>, u64>>>, TaskGroup);
+
+impl Distrusted {
+    fn fingerprint(&self) -> Option<&str> {
+        match self {
+            Self::OfOurs(fingerprint) => Some(fingerprint),
+            Self::OfMirror => None,
+        }
+    }
+
+    fn cure(&self) -> &'static str {
+        match self {
+            Self::OfOurs(_) => {
+                "the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once. If it has it, compare the clocks of both machines and the dates of the CA (pullthrough ca show)"
+            }
+            Self::OfMirror => {
+                "the certificate in mirror.tls: give it the CA that signed that (pullthrough setup CLIENT --mirror URL --apply --ca-file FILE), and let cert_file have the whole chain. If it has it, compare the clocks of both machines and the dates of the certificate"
+            }
+        }
+    }
+}
 
 impl Untrusting {
     /// None yet; their hourly lines are among these tasks.
@@ -31,7 +60,7 @@ impl Untrusting {
 
     /// Notes that `client` gave up a handshake for `to` by this alert. The first one is said at once, and how many
     /// followed it an hour later, until an hour passes without any.
-    pub(crate) fn note(&self, client: IpAddr, to: &str, alert: &str, fingerprint: &str) {
+    pub(crate) fn note(&self, client: IpAddr, to: &str, alert: &str, distrusted: &Distrusted) {
         let mut clients = locked(&self.0);
         let client = Some(client).filter(|_| clients.len() < MOST || clients.contains_key(&Some(client)));
         match clients.entry(client) {
@@ -44,10 +73,11 @@ impl Untrusting {
                     to,
                     alert,
                     handshakes = 1,
-                    fingerprint,
-                    "this client does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once. If it has it, compare the clocks of both machines and the dates of the CA (pullthrough ca show)"
+                    fingerprint = distrusted.fingerprint(),
+                    "this client does not trust {}",
+                    distrusted.cure()
                 );
-                let hourly = say_hourly(Arc::downgrade(&self.0), client, fingerprint.to_owned());
+                let hourly = say_hourly(Arc::downgrade(&self.0), client, distrusted.clone());
                 self.1.spawn_until_stop(hourly);
             }
         }
@@ -55,7 +85,11 @@ impl Untrusting {
 }
 
 /// Says each hour how often the client has given up since, and ends with the first hour without any.
-async fn say_hourly(clients: Weak<Mutex<HashMap<Option<IpAddr>, u64>>>, client: Option<IpAddr>, fingerprint: String) {
+async fn say_hourly(
+    clients: Weak<Mutex<HashMap<Option<IpAddr>, u64>>>,
+    client: Option<IpAddr>,
+    distrusted: Distrusted,
+) {
     loop {
         tokio::time::sleep(EVERY).await;
         let Some(clients) = clients.upgrade() else { return };
@@ -69,8 +103,9 @@ async fn say_hourly(clients: Weak<Mutex<HashMap<Option<IpAddr>, u64>>>, client: 
         warn!(
             client = told(client),
             handshakes,
-            fingerprint,
-            "this client still does not trust the proxy's CA: install ca.crt on it (GET /ca.crt, compare the fingerprint) and restart its daemon, which reads its CAs only once. If it has it, compare the clocks of both machines and the dates of the CA (pullthrough ca show)"
+            fingerprint = distrusted.fingerprint(),
+            "this client still does not trust {}",
+            distrusted.cure()
         );
     }
 }
@@ -98,7 +133,7 @@ mod tests {
         let untrusting = Untrusting::among(TaskGroup::new());
         let client: IpAddr = "10.0.0.7".parse().unwrap();
         for _ in 0..5 {
-            untrusting.note(client, "quay.io", "unknown CA", "AB");
+            untrusting.note(client, "quay.io", "unknown CA", &Distrusted::OfOurs("AB".into()));
         }
         assert_eq!(counts(&untrusting), [(Some(client), 4)], "the first one is said");
         tokio::time::sleep(EVERY + Duration::from_secs(1)).await;
@@ -111,7 +146,7 @@ mod tests {
     async fn beyond_the_bound_clients_are_said_together() {
         let untrusting = Untrusting::among(TaskGroup::new());
         for number in 0..MOST as u32 + 9 {
-            untrusting.note(IpAddr::V4(number.into()), "quay.io", "unknown CA", "AB");
+            untrusting.note(IpAddr::V4(number.into()), "quay.io", "unknown CA", &Distrusted::OfMirror);
         }
         let counts = counts(&untrusting);
         assert_eq!((counts.len(), counts[0]), (MOST + 1, (None, 8)));

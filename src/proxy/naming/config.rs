@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::name::MirrorTarget;
 use crate::oci::RepositoryPattern;
 
 /// The `mirror:` section.
@@ -45,6 +46,21 @@ pub struct MirrorMember {
     pub registry: String,
     /// The only repositories that it is asked for, by the registry's own names. Default: all.
     pub repositories: Option<Vec<RepositoryPattern>>,
+}
+
+impl MirrorConfig {
+    /// Each name, with the registry for which it stands if that is one as a whole.
+    #[must_use]
+    pub fn written_names(&self) -> Vec<(String, Option<String>)> {
+        let whole = |members: &MirrorMembers| match members.0.as_slice() {
+            [MirrorMember { registry, repositories: None }] => {
+                let target: MirrorTarget = registry.parse().ok()?;
+                target.part.is_none().then(|| target.authority.short(443).to_string())
+            }
+            _ => None,
+        };
+        self.names.iter().map(|(name, members)| (name.clone(), whole(members))).collect()
+    }
 }
 
 impl MirrorMembers {
@@ -135,6 +151,18 @@ mod tests {
         let list = "[docker.io, {registry: quay.io, repositories: [a/*, b/*]}, {registry: ghcr.io}]";
         let all = vec![one("docker.io", None), one("quay.io", Some(2)), one("ghcr.io", None)];
         assert_eq!(read(list), Ok(all));
+    }
+
+    #[test]
+    fn a_name_of_a_registry_as_a_whole_is_told_from_others() {
+        let text = "names: {/r: 'r.example:5000', /q: 'quay.io:443', /p: quay.io/org, /g: [quay.io, ghcr.io], \
+                    /b: {registry: quay.io, repositories: [a]}}";
+        let config: MirrorConfig = serde_yaml::from_str(text).unwrap();
+        let meant = |name: &str| {
+            config.written_names().into_iter().find(|(key, _)| key == name).and_then(|(_, registry)| registry)
+        };
+        assert_eq!((meant("/r").as_deref(), meant("/q").as_deref()), (Some("r.example:5000"), Some("quay.io")));
+        assert_eq!((meant("/p"), meant("/g"), meant("/b")), (None, None, None));
     }
 
     #[test]

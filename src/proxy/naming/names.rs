@@ -18,6 +18,8 @@ pub struct MirrorNames {
     pub(super) hosts: Vec<(MirrorName, Arc<MirrorMeaning>)>,
     /// Paths on every host: the longest first.
     pub(super) paths: Vec<(Repository, Arc<MirrorMeaning>)>,
+    /// Each name as it is written, with the registry for which it stands if that is one as a whole.
+    pub(crate) written: Vec<(String, Option<String>)>,
 }
 
 /// What one name stands for.
@@ -63,7 +65,7 @@ impl MirrorNames {
             Some(members) => Some(meaning("default", members)?),
             None => hub()?,
         };
-        let mut names = Self { default, ..Self::default() };
+        let mut names = Self { default, written: config.written_names(), ..Self::default() };
         for (key, members) in &config.names {
             let name: MirrorName = key.parse().map_err(|_| UnknownMeaning::Name(key.clone()))?;
             let meant = meaning(key, members)?;

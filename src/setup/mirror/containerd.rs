@@ -37,6 +37,77 @@ fn text(folder: &str, mirror: &MirrorUrl, name: &str) -> String {
     )
 }
 
+/// What `containerd config dump` prints is what containerd reads, with every file that is imported.
+pub(super) const CONFIG_PATH: &str = r##"
+# The folder with our files is read only if containerd's own configuration names it.
+folder=/etc/containerd/certs.d
+config=/etc/containerd/config.toml
+named() {
+  sed -n '/\.registry\]$/,/config_path/s/.*config_path *= *["'"'"']\([^"'"'"']*\)["'"'"'].*/\1/p' | head -n 1
+}
+config_path() {
+  if [ "$mode" = undo ]; then
+    grep -q '# pullthrough' "$root$config" 2>/dev/null || return 0
+    sed -e '/^BEGIN_MARK$/,/^END_MARK$/d' -e 's/^\( *config_path = \).*# pullthrough$/\1""/' "$root$config" >"$scratch/new"
+    if ! grep -v '^version = ' "$scratch/new" | grep -q '[^[:space:]]'; then
+      rm -f "$root$config.before-pullthrough"
+      drop "$config"
+    else
+      replace "$config"
+      rm -f "$root$config.before-pullthrough"
+    fi
+    service 'systemctl restart containerd'
+    return 0
+  fi
+  if [ -e "$root$config" ]; then
+    run containerd --config "$config" config dump >"$scratch/dump" 2>"$scratch/said" ||
+      fail "containerd cannot read $config: $(tail -n 1 "$scratch/said"). Mend it and run this again"
+    now=$(named <"$scratch/dump")
+    case ":$now:" in
+      *":$folder:"*) return 0 ;;
+      ::) ;;
+      *) fail "config_path in $config is $now, so containerd does not read $folder: add it there, with a colon between" ;;
+    esac
+    if grep -q -E '^[[:space:]]*\[plugins\..*registry\.(mirrors|configs)\.' "$root$config"; then
+      fail "$config has registry.mirrors or registry.configs, which containerd does not take together with config_path: move them \
+to hosts.toml files, and run this again"
+    fi
+    version=$(sed -n 's/^[[:space:]]*version *= *\([0-9]*\).*/\1/p' "$root$config" | head -n 1)
+  else
+    version=new
+  fi
+  case ${version:-1} in
+    1) table='[plugins.cri.registry]' ;;
+    new | 2) table='[plugins."io.containerd.grpc.v1.cri".registry]' ;;
+    *) table='[plugins."io.containerd.cri.v1.images".registry]' ;;
+  esac
+  line="config_path = \"$folder\" # pullthrough"
+  if [ "$version" = new ]; then
+    { echo 'version = 2'; echo 'BEGIN_MARK'; printf '%s\n' "$table" "  $line"; echo 'END_MARK'; } >"$scratch/new"
+  elif tr -d ' \t' <"$root$config" | tr "'" '"' | grep -qxF "$table"; then
+    # The table is there: its empty config_path is filled, or it gets one.
+    awk -v table="$table" -v line="$line" '
+      { bare = $0; gsub(/[ \t]/, "", bare); gsub(/'"'"'/, "\"", bare) }
+      within && bare ~ /^config_path=/ { next }
+      { print }
+      bare ~ /^\[/ { within = (bare == table); if (within) print "      " line }
+    ' "$root$config" >"$scratch/new"
+  else
+    cat "$root$config" >"$scratch/new"
+    { echo 'BEGIN_MARK'; printf '%s\n' "$table" "  $line"; echo 'END_MARK'; } >>"$scratch/new"
+  fi
+  before=$scratch/before
+  rm -f "$before"
+  [ ! -e "$root$config" ] || cp -p "$root$config" "$before"
+  replace "$config"
+  if ! run containerd --config "$config" config dump >"$scratch/dump" 2>"$scratch/said"; then
+    if [ -e "$before" ]; then cp -p "$before" "$root$config"; else rm "$root$config"; fi
+    fail "containerd does not take the new $config ($(tail -n 1 "$scratch/said")): it is as it was. Set $table $line by hand"
+  fi
+  service 'systemctl restart containerd'
+}
+"##;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,9 +3,24 @@
 use std::fmt::Write as _;
 
 use super::MirrorUrl;
+use crate::setup::Written;
 
 /// The first line of a file of ours.
 const OURS: &str = "# pullthrough, the cache for container images\n";
+
+/// What a client does without its mirror.
+pub(super) const FALLBACK: &str =
+    "While the mirror is down, pulls go to the registry itself, and nothing says so: pullthrough doctor does";
+
+/// A file with this text.
+pub(super) fn written(path: &str, text: String) -> Written {
+    Written { path: path.to_owned(), text, only_with: Vec::new() }
+}
+
+/// Where the CA goes, for a mirror that has one.
+pub(super) fn ca_at(mirror: &MirrorUrl, path: String) -> Vec<String> {
+    if mirror.is_tls() { vec![path] } else { Vec::new() }
+}
 
 /// `daemon.json`: what is merged into it. Docker asks a mirror for Docker Hub only. The host counts as insecure where it has no
 /// TLS, so that `docker pull MIRROR/quay.io/org/app` works, too. Printed as a merge prints it.
@@ -18,16 +33,16 @@ pub(super) fn daemon_json(mirror: &MirrorUrl) -> String {
     format!("{{\n  \"registry-mirrors\": [\n    \"{}\"\n  ]{insecure}\n}}\n", mirror.base())
 }
 
-/// `registries.conf.d`, of Podman, Skopeo, Buildah and CRI-O. They send no `ns`, so each registry has a path of the mirror.
-pub(super) fn registries_conf(mirror: &MirrorUrl, registries: &[&str]) -> String {
+/// `registries.conf.d`, of Podman, Skopeo, Buildah and CRI-O. They send no `ns`, so each of the `registries` comes with the
+/// mirror's host and the path there that stands for it.
+pub(super) fn registries_conf(mirror: &MirrorUrl, registries: &[(&str, String)]) -> String {
     let mut text = OURS.to_owned();
-    for name in registries {
+    for (name, location) in registries {
         let insecure = if mirror.is_tls() { "" } else { "insecure = true\n" };
         let _ = write!(
             text,
             "\n[[registry]]\nprefix = \"{name}\"\nlocation = \"{name}\"\n\n[[registry.mirror]]\n\
-             location = \"{}/{name}\"\n{insecure}",
-            mirror.location()
+             location = \"{location}\"\n{insecure}"
         );
     }
     text
@@ -82,12 +97,12 @@ mod tests {
             ),
             (daemon_json(&tls), "{\n  \"registry-mirrors\": [\n    \"https://m:5000\"\n  ]\n}\n"),
             (
-                registries_conf(&plain, &["docker.io"]),
+                registries_conf(&plain, &[("docker.io", "m:5000/docker.io".to_owned())]),
                 "# pullthrough, the cache for container images\n\n[[registry]]\nprefix = \"docker.io\"\n\
                  location = \"docker.io\"\n\n[[registry.mirror]]\nlocation = \"m:5000/docker.io\"\ninsecure = true\n",
             ),
             (
-                registries_conf(&"https://m/v2/x".parse().unwrap(), &["quay.io"]),
+                registries_conf(&"https://m/v2/x".parse().unwrap(), &[("quay.io", "m/x/quay.io".to_owned())]),
                 "# pullthrough, the cache for container images\n\n[[registry]]\nprefix = \"quay.io\"\n\
                  location = \"quay.io\"\n\n[[registry.mirror]]\nlocation = \"m/x/quay.io\"\n",
             ),

@@ -91,6 +91,59 @@ impl<'de> Deserialize<'de> for Ordered {
     }
 }
 
+/// The same by the programs that a machine has.
+pub(super) const MERGING: &str = r#"
+# merge_with OURS: prints the JSON of standard input with our entries in it, or without them.
+merge_with() {
+  if [ -n "${PULLTHROUGH_PROGRAM:-}" ]; then
+    "$PULLTHROUGH_PROGRAM" setup "$client" --mirror "$bare" --merge "$mode"
+  elif command -v jq >/dev/null 2>&1; then
+    jq --argjson ours "$1" --arg mode "$mode" 'if type != "object" then error("it is not a JSON object") else
+      reduce ($ours | to_entries[]) as $e (.; ((.[$e.key] // []) - $e.value) as $rest
+        | (if $mode == "set" then $e.value + $rest else $rest end) as $all
+        | if $all == [] then del(.[$e.key]) else .[$e.key] = $all end) end'
+  else
+    python3 -c '
+import json, sys
+ours, mode, there = json.loads(sys.argv[1]), sys.argv[2], json.load(sys.stdin)
+if not isinstance(there, dict): sys.exit("it is not a JSON object")
+for key, values in ours.items():
+    had = there.get(key) or []
+    if not isinstance(had, list): sys.exit(key + " is not a list")
+    rest = [one for one in had if one not in values]
+    rest = values + rest if mode == "set" else rest
+    if rest: there[key] = rest
+    else: there.pop(key, None)
+print(json.dumps(there, indent=2))' "$1" "$mode"
+  fi
+}
+
+# merge_json PATH: the lists of standard input are merged into the JSON object of the file, or are taken out.
+merge_json() {
+  ours=$(cat)
+  if [ ! -e "$root$1" ] && [ "$mode" = undo ]; then return 0; fi
+  if [ ! -s "$root$1" ] && [ "$mode" = set ]; then
+    printf '%s\n' "$ours" >"$scratch/new"
+  elif [ -n "${PULLTHROUGH_PROGRAM:-}" ] || command -v jq >/dev/null 2>&1 || command -v python3 >/dev/null 2>&1; then
+    merge_with "$ours" <"$root$1" >"$scratch/new" ||
+      fail "$1 cannot be changed: see the message above. Nothing was changed; mend the file, or do it by hand: $ours"
+  else
+    fail "$1 exists and neither jq nor python3 is installed. Nothing was changed; do it by hand: $ours"
+  fi
+  if [ "$mode" = undo ] && [ "$(tr -d ' \n' <"$scratch/new")" = '{}' ]; then
+    rm -f "$root$1.before-pullthrough"
+    drop "$1"
+    return 0
+  fi
+  if [ -z "$root" ] && dockerd --help 2>/dev/null | grep -q -e '--validate'; then
+    dockerd --validate --config-file "$scratch/new" >"$scratch/said" 2>&1 ||
+      fail "Docker would refuse $1: $(tail -n 1 "$scratch/said"). Nothing was changed"
+  fi
+  replace "$1"
+  if [ "$mode" = undo ]; then rm -f "$root$1.before-pullthrough"; fi
+}
+"#;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,41 +2,37 @@
 
 use super::MirrorUrl;
 use super::containerd::{self, CA};
-use super::files;
+use super::containers::containers;
+use super::files::{self, FALLBACK, ca_at, written};
+use super::known::OnMirror;
+use super::refused::{Unmirrorable, is_host, one_path, refuse_path, refuse_root};
 use crate::setup::{ClientKind, SetupPlan, Written};
-
-/// A client that cannot use this mirror, and what to do instead.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unmirrorable(pub(super) String);
 
 const CERTS: &str = "/etc/containerd/certs.d";
 const MICROK8S: &str = "/var/snap/microk8s/current/args/certs.d";
 const BUILDKIT_CA: &str = "/etc/buildkit/pullthrough.crt";
-const FALLBACK: &str =
-    "While the mirror is down, pulls go to the registry itself, and nothing says so: pullthrough doctor does";
-
-/// Plans what `client` needs to pull from `mirror`, for the registries `named`. With none, a client that can use a mirror for all
-/// registries does so, and each other client for those `known` that are a host and no pattern.
+/// Plans what `client` needs to pull from `mirror`, for the registries `named`. With none, it is the one that the mirror's path
+/// names; else a client that can use a mirror for all registries does so, and each other client for those `known` that are a host
+/// and no pattern.
 ///
 /// # Errors
-/// A client that has no mirrors, or none at an address like this.
+/// A client that has no mirrors, or none at an address like this; a registry that this client cannot name to the mirror.
 pub fn mirror_plan(
     client: ClientKind,
     mirror: &MirrorUrl,
     named: &[String],
-    known: &[String],
+    known: &[OnMirror],
 ) -> Result<SetupPlan, Unmirrorable> {
+    let mirror = &mirror.meant(OnMirror::names(known));
     if let Some(name) = named.iter().find(|name| !is_host(name)) {
         return Err(Unmirrorable(format!("{name} is not the host of a registry, such as quay.io")));
     }
-    let hosts = |names: &[String]| names.iter().filter(|name| is_host(name)).cloned().collect::<Vec<_>>();
-    let owned = hosts(named);
+    let owned = one_path(mirror, named)?;
     let exact: Vec<&str> = owned.iter().map(String::as_str).collect();
-    let known = hosts(known);
-    let each: Vec<&str> = match (exact.as_slice(), known.as_slice()) {
+    let all: Vec<&str> = OnMirror::registries(known).filter(|name| is_host(name)).collect();
+    let each = match (exact.as_slice(), all.as_slice()) {
         ([], []) => vec!["docker.io"],
-        ([], known) => known.iter().map(String::as_str).collect(),
+        ([], all) => all.to_vec(),
         (named, _) => named.to_vec(),
     };
     let plan = match client {
@@ -48,7 +44,7 @@ pub fn mirror_plan(
             rancher("rke2", &["/etc/rancher/rke2", "/usr/local/bin/rke2", "/usr/bin/rke2"], mirror, &exact)
         }
         ClientKind::Podman | ClientKind::Skopeo | ClientKind::Buildah | ClientKind::Crio => {
-            containers(client, mirror, &each)?
+            containers(client, mirror, &each, known)?
         }
         ClientKind::Buildkit => buildkit(mirror, &each)?,
         ClientKind::Kind => kind(mirror, &owned),
@@ -62,21 +58,19 @@ pub fn mirror_plan(
             return Err(Unmirrorable(how.to_owned()));
         }
     };
-    Ok(SetupPlan { undo: undo(client, mirror, &plan), ..plan })
+    let words = in_front(mirror).into_iter().chain(plan.words.iter().cloned()).collect();
+    Ok(SetupPlan { undo: undo(client, mirror, named, &plan), words, ..plan })
 }
 
-/// Whether it is a host, with or without a port, that is safe in any file; no pattern.
-fn is_host(name: &str) -> bool {
-    let admitted = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
-    !name.is_empty() && name.chars().all(admitted) && !name.starts_with(['.', '-', '_', ':'])
-}
-
-fn written(path: &str, text: String) -> Written {
-    Written { path: path.to_owned(), text, only_with: Vec::new() }
-}
-
-fn ca_at(mirror: &MirrorUrl, path: String) -> Vec<String> {
-    if mirror.is_tls() { vec![path] } else { Vec::new() }
+/// What a path in front of `/v2/` is taken for.
+fn in_front(mirror: &MirrorUrl) -> Option<String> {
+    let root = Some(mirror.root()).filter(|root| !root.is_empty())?;
+    let base = mirror.base();
+    let host = base.strip_suffix(root)?;
+    Some(format!(
+        "{base}/v2/ has to lead to the mirror: a server in front of it takes {root} off. If {root} is in mirror.names instead, \
+         say so: --mirror {host}/v2{root}"
+    ))
 }
 
 /// Docker rereads these keys on a reload, which stops no container.
@@ -160,33 +154,6 @@ fn rancher(name: &str, only_with: &[&'static str], mirror: &MirrorUrl, registrie
     }
 }
 
-fn containers(client: ClientKind, mirror: &MirrorUrl, registries: &[&str]) -> Result<SetupPlan, Unmirrorable> {
-    refuse_root(mirror, "registries.conf")?;
-    let text = files::registries_conf(mirror, registries);
-    let mut words = vec![
-        "A registry has its own entry, so patterns such as *.azurecr.io are not mirrored: name each host with --registry"
-            .to_owned(),
-        FALLBACK.to_owned(),
-    ];
-    words.push(match client {
-        ClientKind::Crio => {
-            "Check: crictl pull docker.io/library/alpine:3.20, then look for it in the mirror's log".to_owned()
-        }
-        ClientKind::Skopeo => "Check: skopeo inspect docker://docker.io/library/alpine:3.20".to_owned(),
-        other => format!("Check: {other} pull docker.io/library/alpine:3.20, then look for it in the mirror's log"),
-    });
-    let run = if client == ClientKind::Crio { vec!["systemctl reload crio".to_owned()] } else { Vec::new() };
-    Ok(SetupPlan {
-        files: vec![written("/etc/containers/registries.conf.d/50-pullthrough.conf", text)],
-        ca: ca_at(mirror, format!("/etc/containers/certs.d/{}/{CA}", mirror.authority())),
-        unit: (client == ClientKind::Crio).then_some("crio"),
-        run,
-        words,
-        scripted: true,
-        ..SetupPlan::default()
-    })
-}
-
 fn buildkit(mirror: &MirrorUrl, registries: &[&str]) -> Result<SetupPlan, Unmirrorable> {
     refuse_root(mirror, "buildkitd.toml")?;
     let text = files::buildkitd_toml(mirror, registries, BUILDKIT_CA);
@@ -225,28 +192,18 @@ fn kind(mirror: &MirrorUrl, registries: &[String]) -> SetupPlan {
     }
 }
 
-fn refuse_path(mirror: &MirrorUrl, who: &str) -> Result<(), Unmirrorable> {
-    if !mirror.has_path() {
-        return Ok(());
-    }
-    Err(Unmirrorable(format!("{who} takes no mirror with a path: give the mirror a host name or a port of its own")))
-}
-
-fn refuse_root(mirror: &MirrorUrl, who: &str) -> Result<(), Unmirrorable> {
-    if mirror.root().is_empty() {
-        return Ok(());
-    }
-    Err(Unmirrorable(format!(
-        "{who} takes no mirror whose /v2/ is below a path: give it a host name or a port of its own"
-    )))
+/// What takes back all that these very arguments wrote.
+pub(super) fn undo_command(client: ClientKind, mirror: &MirrorUrl, named: &[String]) -> String {
+    let named: String = named.iter().map(|name| format!(" --registry {name}")).collect();
+    format!("pullthrough setup {client} --mirror {mirror}{named} --undo")
 }
 
 /// How a person takes it back.
-fn undo(client: ClientKind, mirror: &MirrorUrl, plan: &SetupPlan) -> Vec<String> {
+fn undo(client: ClientKind, mirror: &MirrorUrl, named: &[String], plan: &SetupPlan) -> Vec<String> {
     if !plan.scripted {
         return vec!["kind delete cluster, and create it without this file".to_owned()];
     }
-    let mut steps = vec![format!("pullthrough setup {client} --mirror {mirror} --undo   # which does this:")];
+    let mut steps = vec![format!("{}   # which does this:", undo_command(client, mirror, named))];
     steps.extend(plan.merged.iter().map(|one| format!("take these entries out of {}", one.path)));
     steps.extend(plan.lines.iter().map(|one| format!("take these lines out of {}", one.path)));
     let files = plan.files.iter().map(|one| one.path.as_str()).chain(plan.ca.iter().map(String::as_str));
@@ -320,9 +277,12 @@ mod tests {
     fn a_pattern_has_no_entry_and_nothing_but_a_host_gets_into_a_file() {
         let names = ["docker.io", "*.azurecr.io", "a\"b", "$(id)", "-x", "r.example:5000"].map(str::to_owned);
         let mirror = "http://m:5000".parse().unwrap();
-        let text = &mirror_plan(ClientKind::Podman, &mirror, &[], &names).unwrap().files[0].text;
+        let mut known: Vec<OnMirror> = names.iter().cloned().map(OnMirror::Registry).collect();
+        known.push(OnMirror::Name { name: "/r".to_owned(), registry: Some("r.example:5000".to_owned()) });
+        let text = &mirror_plan(ClientKind::Podman, &mirror, &[], &known).unwrap().files[0].text;
         let prefixes: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("prefix = ")).collect();
         assert_eq!(prefixes, ["\"docker.io\"", "\"r.example:5000\""]);
+        assert!(text.contains("location = \"m:5000/r\""), "{text}");
         for name in &names[1..5] {
             let refused = planned(ClientKind::Containerd, "http://m:5000", &[name]).unwrap_err();
             assert!(refused.to_string().contains("is not the host"), "{refused}");
@@ -348,5 +308,37 @@ mod tests {
                 _ => panic!("{client} {url}: {refused:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_path_that_names_a_registry_is_a_mirror_of_that_one_alone() {
+        let all = ["http://m:5000/quay.io", "http://m:5000/quay.io/v2", "http://m:5000/v2/quay.io"];
+        for url in all {
+            let plan = planned(ClientKind::Containerd, url, &[]).unwrap();
+            let paths: Vec<&str> = plan.files.iter().map(|file| file.path.as_str()).collect();
+            assert_eq!(paths, ["/etc/containerd/certs.d/quay.io/hosts.toml"], "{url}");
+            let text = &plan.files[0].text;
+            assert!(
+                text.contains("[host.\"http://m:5000/v2/quay.io\"]") && text.contains("override_path = true"),
+                "{text}"
+            );
+            let text = &planned(ClientKind::Podman, url, &["quay.io"]).unwrap().files[0].text;
+            assert!(text.contains("location = \"m:5000/quay.io\"\n"), "{text}");
+            let refused = planned(ClientKind::Podman, url, &["docker.io"]).unwrap_err().to_string();
+            assert!(refused.contains("a mirror of quay.io alone"), "{refused}");
+        }
+        let told = planned(ClientKind::Containerd, "http://m:5000/hub", &[]).unwrap().words.remove(0);
+        assert!(told.contains("--mirror http://m:5000/v2/hub"), "{told}");
+        let known = [OnMirror::Name { name: "/hub".to_owned(), registry: None }];
+        let plan = mirror_plan(ClientKind::Containerd, &"http://m:5000/hub".parse().unwrap(), &[], &known).unwrap();
+        assert!(plan.files[0].text.contains("http://m:5000/v2/hub"), "{}", plan.files[0].text);
+    }
+
+    #[test]
+    fn what_takes_it_back_names_the_registries_too() {
+        let plan = planned(ClientKind::Containerd, "http://m:5000", &["quay.io"]).unwrap();
+        assert!(
+            plan.undo[0].starts_with("pullthrough setup containerd --mirror http://m:5000 --registry quay.io --undo")
+        );
     }
 }

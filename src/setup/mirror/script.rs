@@ -6,7 +6,11 @@
 
 use std::fmt::Write as _;
 
-use super::plan::{Unmirrorable, mirror_plan};
+use super::containerd::CONFIG_PATH;
+use super::known::OnMirror;
+use super::merge::MERGING;
+use super::plan::{mirror_plan, undo_command};
+use super::refused::Unmirrorable;
 use super::url::MirrorUrl;
 use crate::setup::script::{ENDING, FINGERPRINT, MARKS, VERIFY, put, there};
 use crate::setup::{ClientKind, SetupPlan, Written};
@@ -19,8 +23,9 @@ pub fn mirror_script(
     client: ClientKind,
     mirror: &MirrorUrl,
     named: &[String],
-    known: &[String],
+    known: &[OnMirror],
 ) -> Result<String, Unmirrorable> {
+    let mirror = &mirror.meant(OnMirror::names(known));
     let plan = mirror_plan(client, mirror, named, known)?;
     if !plan.scripted {
         return Err(Unmirrorable(format!("{client} cannot be set up by a script: follow the steps that setup prints")));
@@ -49,14 +54,16 @@ pub fn mirror_script(
     }
     text = text.replace("BEGIN_MARK", MARKS[0]).replace("END_MARK", MARKS[1]);
     if mirror.is_tls() {
-        let _ = write!(text, "if [ \"$mode\" = set ] && [ \"$wanted\" != trusted ]; then{VERIFY}fi\n\n");
+        text.push_str(GIVEN);
+        let _ = writeln!(text, "elif [ \"$mode\" = set ] && [ \"$wanted\" != trusted ]; then{VERIFY}fi");
+        text.push_str(SHOWN);
     }
     if client == ClientKind::Containerd {
         text.push_str("config_path\n");
     }
     change(&mut text, &plan);
     run(&mut text, client, &plan);
-    end(&mut text, client, mirror, &plan);
+    end(&mut text, client, mirror, named, &plan);
     text.push_str(ENDING);
     Ok(text)
 }
@@ -66,9 +73,10 @@ fn head(client: ClientKind, mirror: &MirrorUrl) -> String {
     let (argument, about) = if mirror.is_tls() {
         (
             " -s -- FINGERPRINT",
-            "# FINGERPRINT is the SHA-256 that `pullthrough ca show` prints on the mirror's own machine. Where this machine trusts\n\
-             # the mirror's certificate already, write `trusted` instead. PULLTHROUGH_FINGERPRINT may hold it, too, and\n\
-             # PULLTHROUGH_CA_FILE a copy of the CA to use instead of a download.\n",
+            "# FINGERPRINT is the SHA-256 that `pullthrough ca show` prints on the mirror's own machine. If the mirror has a\n\
+             # certificate of another CA (mirror.tls), write `given` instead, and let PULLTHROUGH_CA_FILE name the file with that\n\
+             # CA; or `trusted` where this machine trusts it already. PULLTHROUGH_FINGERPRINT may hold this word, too, and with a\n\
+             # fingerprint PULLTHROUGH_CA_FILE may name a copy of the CA to use instead of a download.\n",
         )
     } else {
         ("", "# The mirror has no TLS: whoever is on the way can change which image a tag means.\n")
@@ -100,7 +108,35 @@ fail() {
 const ARGUMENT: &str = r#"wanted=${1:-${PULLTHROUGH_FINGERPRINT:-}}
 if [ "$wanted" = undo ]; then
   mode=undo
+elif [ "$wanted" = given ]; then
+  [ -r "${PULLTHROUGH_CA_FILE:-}" ] || fail "PULLTHROUGH_CA_FILE does not name a file with the CA's certificate"
 elif [ "$wanted" != trusted ]; then
+"#;
+
+/// Its caller vouches for the file. Nothing but certificates is taken from it: a key may stand beside them.
+const GIVEN: &str = r#"if [ "$mode" = set ] && [ "$wanted" = given ]; then
+  sed -n '/-----BEGIN CERTIFICATE-----/,/-----END CERTIFICATE-----/p' "$PULLTHROUGH_CA_FILE" >"$scratch/ca.crt"
+  grep -q -e '-----END CERTIFICATE-----' "$scratch/ca.crt" || fail "$PULLTHROUGH_CA_FILE has no certificate in PEM form"
+"#;
+
+/// A client that does not trust what the mirror shows goes past it, and says nothing. So this is found out before anything is
+/// changed; whether the mirror is up is not asked.
+const SHOWN: &str = r#"
+# shown: what the mirror shows now is accepted with the CA that its client will trust.
+shown() {
+  if [ "$wanted" != trusted ]; then set -- --cacert "$scratch/ca.crt"; fi
+  judged=0
+  curl -sS -m 10 -o /dev/null "$@" "$bare/healthz" 2>"$scratch/said" || judged=$?
+  case $judged in
+    51 | 60) fail "this CA does not vouch for the certificate that $bare shows ($(head -n 1 "$scratch/said")). Nothing was \
+changed. If mirror.tls has a certificate of another CA, name that CA: pullthrough setup $client --mirror $bare --apply \
+--ca-file FILE (in this script: PULLTHROUGH_CA_FILE=FILE, and the word given instead of the fingerprint)" ;;
+  esac
+}
+if [ "$mode" = set ] && command -v curl >/dev/null 2>&1; then
+  if [ -z "$root" ] || [ "$wanted" != trusted ]; then shown; fi
+fi
+
 "#;
 
 const RUNNING: &str = r#"[ -n "$root" ] || [ "$(id -u)" -eq 0 ] || fail "run it as root"
@@ -206,129 +242,6 @@ write_lines() {
 }
 "#;
 
-const MERGING: &str = r#"
-# merge_with OURS: prints the JSON of standard input with our entries in it, or without them.
-merge_with() {
-  if [ -n "${PULLTHROUGH_PROGRAM:-}" ]; then
-    "$PULLTHROUGH_PROGRAM" setup "$client" --mirror "$bare" --merge "$mode"
-  elif command -v jq >/dev/null 2>&1; then
-    jq --argjson ours "$1" --arg mode "$mode" 'if type != "object" then error("it is not a JSON object") else
-      reduce ($ours | to_entries[]) as $e (.; ((.[$e.key] // []) - $e.value) as $rest
-        | (if $mode == "set" then $e.value + $rest else $rest end) as $all
-        | if $all == [] then del(.[$e.key]) else .[$e.key] = $all end) end'
-  else
-    python3 -c '
-import json, sys
-ours, mode, there = json.loads(sys.argv[1]), sys.argv[2], json.load(sys.stdin)
-if not isinstance(there, dict): sys.exit("it is not a JSON object")
-for key, values in ours.items():
-    had = there.get(key) or []
-    if not isinstance(had, list): sys.exit(key + " is not a list")
-    rest = [one for one in had if one not in values]
-    rest = values + rest if mode == "set" else rest
-    if rest: there[key] = rest
-    else: there.pop(key, None)
-print(json.dumps(there, indent=2))' "$1" "$mode"
-  fi
-}
-
-# merge_json PATH: the lists of standard input are merged into the JSON object of the file, or are taken out.
-merge_json() {
-  ours=$(cat)
-  if [ ! -e "$root$1" ] && [ "$mode" = undo ]; then return 0; fi
-  if [ ! -s "$root$1" ] && [ "$mode" = set ]; then
-    printf '%s\n' "$ours" >"$scratch/new"
-  elif [ -n "${PULLTHROUGH_PROGRAM:-}" ] || command -v jq >/dev/null 2>&1 || command -v python3 >/dev/null 2>&1; then
-    merge_with "$ours" <"$root$1" >"$scratch/new" ||
-      fail "$1 cannot be changed: see the message above. Nothing was changed; mend the file, or do it by hand: $ours"
-  else
-    fail "$1 exists and neither jq nor python3 is installed. Nothing was changed; do it by hand: $ours"
-  fi
-  if [ "$mode" = undo ] && [ "$(tr -d ' \n' <"$scratch/new")" = '{}' ]; then
-    rm -f "$root$1.before-pullthrough"
-    drop "$1"
-    return 0
-  fi
-  if [ -z "$root" ] && dockerd --help 2>/dev/null | grep -q -e '--validate'; then
-    dockerd --validate --config-file "$scratch/new" >"$scratch/said" 2>&1 ||
-      fail "Docker would refuse $1: $(tail -n 1 "$scratch/said"). Nothing was changed"
-  fi
-  replace "$1"
-  if [ "$mode" = undo ]; then rm -f "$root$1.before-pullthrough"; fi
-}
-"#;
-
-/// What `containerd config dump` prints is what containerd reads, with every file that is imported.
-const CONFIG_PATH: &str = r##"
-# The folder with our files is read only if containerd's own configuration names it.
-folder=/etc/containerd/certs.d
-config=/etc/containerd/config.toml
-named() {
-  sed -n '/\.registry\]$/,/config_path/s/.*config_path *= *["'"'"']\([^"'"'"']*\)["'"'"'].*/\1/p' | head -n 1
-}
-config_path() {
-  if [ "$mode" = undo ]; then
-    grep -q '# pullthrough' "$root$config" 2>/dev/null || return 0
-    sed -e '/^BEGIN_MARK$/,/^END_MARK$/d' -e 's/^\( *config_path = \).*# pullthrough$/\1""/' "$root$config" >"$scratch/new"
-    if ! grep -v '^version = ' "$scratch/new" | grep -q '[^[:space:]]'; then
-      rm -f "$root$config.before-pullthrough"
-      drop "$config"
-    else
-      replace "$config"
-      rm -f "$root$config.before-pullthrough"
-    fi
-    service 'systemctl restart containerd'
-    return 0
-  fi
-  if [ -e "$root$config" ]; then
-    run containerd --config "$config" config dump >"$scratch/dump" 2>"$scratch/said" ||
-      fail "containerd cannot read $config: $(tail -n 1 "$scratch/said"). Mend it and run this again"
-    now=$(named <"$scratch/dump")
-    case ":$now:" in
-      *":$folder:"*) return 0 ;;
-      ::) ;;
-      *) fail "config_path in $config is $now, so containerd does not read $folder: add it there, with a colon between" ;;
-    esac
-    if grep -q -E '^[[:space:]]*\[plugins\..*registry\.(mirrors|configs)\.' "$root$config"; then
-      fail "$config has registry.mirrors or registry.configs, which containerd does not take together with config_path: move them \
-to hosts.toml files, and run this again"
-    fi
-    version=$(sed -n 's/^[[:space:]]*version *= *\([0-9]*\).*/\1/p' "$root$config" | head -n 1)
-  else
-    version=new
-  fi
-  case ${version:-1} in
-    1) table='[plugins.cri.registry]' ;;
-    new | 2) table='[plugins."io.containerd.grpc.v1.cri".registry]' ;;
-    *) table='[plugins."io.containerd.cri.v1.images".registry]' ;;
-  esac
-  line="config_path = \"$folder\" # pullthrough"
-  if [ "$version" = new ]; then
-    { echo 'version = 2'; echo 'BEGIN_MARK'; printf '%s\n' "$table" "  $line"; echo 'END_MARK'; } >"$scratch/new"
-  elif tr -d ' \t' <"$root$config" | tr "'" '"' | grep -qxF "$table"; then
-    # The table is there: its empty config_path is filled, or it gets one.
-    awk -v table="$table" -v line="$line" '
-      { bare = $0; gsub(/[ \t]/, "", bare); gsub(/'"'"'/, "\"", bare) }
-      within && bare ~ /^config_path=/ { next }
-      { print }
-      bare ~ /^\[/ { within = (bare == table); if (within) print "      " line }
-    ' "$root$config" >"$scratch/new"
-  else
-    cat "$root$config" >"$scratch/new"
-    { echo 'BEGIN_MARK'; printf '%s\n' "$table" "  $line"; echo 'END_MARK'; } >>"$scratch/new"
-  fi
-  before=$scratch/before
-  rm -f "$before"
-  [ ! -e "$root$config" ] || cp -p "$root$config" "$before"
-  replace "$config"
-  if ! run containerd --config "$config" config dump >"$scratch/dump" 2>"$scratch/said"; then
-    if [ -e "$before" ]; then cp -p "$before" "$root$config"; else rm "$root$config"; fi
-    fail "containerd does not take the new $config ($(tail -n 1 "$scratch/said")): it is as it was. Set $table $line by hand"
-  fi
-  service 'systemctl restart containerd'
-}
-"##;
-
 /// Docker does not start with a list both in its file and among its flags.
 const FLAGS: &str = r#"if [ "$mode" = set ] && [ -z "$root" ] &&
   systemctl show -p ExecStart docker.service 2>/dev/null | grep -q -e '--registry-mirror' -e '--insecure-registry'; then
@@ -398,18 +311,21 @@ fn run(text: &mut String, client: ClientKind, plan: &SetupPlan) {
     }
 }
 
-fn end(text: &mut String, client: ClientKind, mirror: &MirrorUrl, plan: &SetupPlan) {
+fn end(text: &mut String, client: ClientKind, mirror: &MirrorUrl, named: &[String], plan: &SetupPlan) {
     text.push_str("if [ \"$mode\" = undo ]; then\n  echo 'Undone.'\n  return 0\nfi\n[ -n \"$changed\" ] || echo 'Nothing had to be \
          changed.'\nprintf 'The mirror is %s.\\n' \"$bare\"\ncat <<'PULLTHROUGH'\n");
     for words in &plan.words {
         let _ = writeln!(text, "{words}");
     }
-    let _ = writeln!(
-        text,
-        "Undo, as root: curl -fsS {}/setup/{client} | sh -s -- undo\n            or: pullthrough setup {client} --mirror \
-         {mirror} --undo\nPULLTHROUGH",
-        mirror.base()
-    );
+    let command = undo_command(client, mirror, named);
+    if named.is_empty() && !mirror.has_path() {
+        let base = mirror.base();
+        let _ =
+            writeln!(text, "Undo, as root: curl -fsS {base}/setup/{client} | sh -s -- undo\n            or: {command}");
+    } else {
+        let _ = writeln!(text, "Undo, as root: {command}"); // the mirror's own script is for other registries
+    }
+    text.push_str("PULLTHROUGH\n");
 }
 
 #[cfg(test)]

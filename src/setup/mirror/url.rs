@@ -54,11 +54,41 @@ impl MirrorUrl {
         format!("{}://{}{}", if self.is_tls { "https" } else { "http" }, self.authority, self.root)
     }
 
+    /// Its host, without a port.
+    #[must_use]
+    pub(super) fn host(&self) -> &str {
+        let end = self.authority.rfind(':').filter(|at| !self.authority[*at..].contains(']'));
+        &self.authority[..end.unwrap_or(self.authority.len())]
+    }
+
+    /// The registry that its path names, if the path is one: what is under it is that registry's alone.
+    #[must_use]
+    pub(super) fn registry(&self) -> Option<&str> {
+        self.prefix.strip_prefix('/').filter(|name| is_registry(name))
+    }
+
+    /// The address that is meant where a path without `/v2/` is a registry's host, as in the name of an image, or one of the
+    /// mirror's own `names`. Any other such path is what a server in front of the mirror has before `/v2/`.
+    #[must_use]
+    pub(super) fn meant(&self, mut names: impl Iterator<Item = impl AsRef<str>>) -> Self {
+        let first = self.root.split('/').nth(1).unwrap_or_default();
+        let is_below = self.prefix.is_empty() && (is_registry(first) || names.any(|name| name.as_ref() == self.root));
+        if !is_below {
+            return self.clone();
+        }
+        Self { root: String::new(), prefix: self.root.clone(), ..self.clone() }
+    }
+
     /// What a client that knows no scheme is told: the host, and what follows `/v2/`.
     #[must_use]
     pub fn location(&self) -> String {
         format!("{}{}", self.authority, self.prefix)
     }
+}
+
+/// Whether one component of a path looks like the host of a registry.
+fn is_registry(component: &str) -> bool {
+    component.contains('.') && !component.contains('/')
 }
 
 /// What its user wrote, up to a last slash.
@@ -130,6 +160,28 @@ mod tests {
             let url = text.parse::<MirrorUrl>().ok().map(|url| (url.to_string(), url.api(), url.location()));
             let told = url.as_ref().map(|(text, api, location)| (text.as_str(), api.as_str(), location.as_str()));
             assert_eq!(told, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_registry_in_the_path_follows_v2_however_it_is_written() {
+        let table = [
+            ("http://m:5000/quay.io", "http://m:5000/v2/quay.io", Some("quay.io")),
+            ("http://m:5000/quay.io/v2", "http://m:5000/v2/quay.io", Some("quay.io")),
+            ("http://m:5000/v2/quay.io/", "http://m:5000/v2/quay.io", Some("quay.io")),
+            ("http://m:5000/hub", "http://m:5000/v2/hub", None),
+            ("http://m:5000/cache", "http://m:5000/cache/v2", None),
+            ("http://m:5000/cache/v2/quay.io", "http://m:5000/cache/v2/quay.io", Some("quay.io")),
+            ("http://m.example", "http://m.example/v2", None),
+        ];
+        for (text, api, registry) in table {
+            let url = text.parse::<MirrorUrl>().unwrap().meant(["/hub"].iter());
+            assert_eq!((url.api().as_str(), url.registry()), (api, registry), "{text}");
+        }
+        for (text, host) in
+            [("http://[::1]:5", "[::1]"), ("http://[::1]", "[::1]"), ("http://m:5", "m"), ("http://m", "m")]
+        {
+            assert_eq!(text.parse::<MirrorUrl>().unwrap().host(), host);
         }
     }
 }

@@ -1,20 +1,25 @@
 //! The mirror's TLS: leaves of the CA for its names, or the operator's own certificate, exchanged without a restart.
 
 use super::Lab;
+use crate::support::Log;
 use crate::support::lab::OwnCertificate;
 
 #[tokio::test]
 async fn the_ca_signs_for_the_mirrors_names_and_for_no_registry_here() {
-    let lab = Lab::new().await;
+    let (lab, log) = (Lab::new().await, Log::begin());
     let client = lab.proxy.mirror_client();
     for name in ["hub.example.org", "all.example.org", "m.example.org", "localhost"] {
         let answer = client.session(&format!("{name}:443")).await.get("/healthz").await;
         assert_eq!(answer.status, 200, "{name}");
     }
-    for name in ["quay.io", "docker.io", "other.example.org"] {
+    for name in ["quay.io", "docker.io", "other.example.org", "other.example.org"] {
         assert!(client.tls(&format!("{name}:443")).await.is_err(), "{name}");
     }
     assert_eq!(lab.quay.connections(), 0);
+    // A name that the CA does not sign is a failure of its own, with a line in the log.
+    assert_eq!(lab.proxy.metric("pullthrough_client_handshake_failures_total{reason=\"unsigned\"}").await, 2.0);
+    let told = log.warnings(&["other.example.org", "mirror.names"]);
+    assert_eq!(told.len(), 1, "once a minute: {told:?}");
 }
 
 #[tokio::test]
@@ -38,7 +43,9 @@ async fn the_operators_certificate_is_served_and_exchanged_and_a_broken_one_is_n
         let client = crate::support::client::Client::direct(proxy.mirror()).trusting(&own.certificate);
         client.tls("any.example.org:443").await.is_ok()
     };
+    let log = Log::begin();
     assert!(served(one).await && !served(two).await);
+    assert_eq!(log.warnings(&["does not trust the certificate in mirror.tls", "--ca-file"]).len(), 1);
     install(two);
     proxy.reload(plan()).await;
     assert!(served(two).await && !served(one).await);
