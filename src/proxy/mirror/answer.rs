@@ -185,8 +185,9 @@ impl<'a> Asking<'a> {
             let response = &rendered.response;
             if group::asks_the_next(response.status()) && !self.is_away(target) {
                 tracing::debug!(member = %target.authority, status = %response.status(), "asks the next registry of the group");
-                record.set_aside();
-                let next = (group::read_off(rendered).await, record);
+                let rendered = group::read_off(rendered).await;
+                record.set_aside(); // from here on, a client that leaves is the next one's
+                let next = (rendered, record);
                 kept = Some(group::better(kept, next, |(rendered, _)| rendered.response.status()));
                 continue;
             }
