@@ -8,6 +8,7 @@
 mod body;
 mod client_socket;
 mod coalesce;
+mod ended;
 mod form;
 mod framing;
 mod guarded;
@@ -23,6 +24,7 @@ mod rewind;
 pub use body::{Body, BodyError, TooLong, TooSlow, collect, collect_within};
 pub use client_socket::ClientSocket;
 pub use coalesce::Coalesce;
+pub use ended::Ended;
 pub use form::{FIELDS, Malformed, ends_here, has_long_field, malformed};
 pub use framing::{data_only, frame, is_unexpected};
 pub use guarded::Guarded;
