@@ -7,7 +7,8 @@ use super::fill::{Ending, Entered, Fills, Opening, Waiter, says_nothing};
 use super::missing::Missing;
 use super::proofs::{Proofs, unproven};
 use super::refusals::Refusals;
-use super::rights::rights::{AskedAt, Rights, Yes};
+use super::rights::asked_at::AskedAt;
+use super::rights::rights::{Rights, Yes};
 use super::rights::trust::Permission;
 use super::source::{Fault, Proof, Reach, Retry, Said, Subject};
 use super::stored::Stored;
@@ -298,7 +299,7 @@ impl BlobLookup {
             },
             Err(fault) => {
                 self.refusals.heed(&caller, &subject, &fault).await;
-                self.missing.note(&caller, (digest, Content::Blob), caller.trust.missing_for, &fault);
+                self.missing.note(&caller, (digest, Content::Blob), caller.trust.missing_for, &fault, asked);
             }
         }
     }

@@ -26,7 +26,7 @@ use super::rights::trust::{Permission, Trust};
 use super::source::{Fault, Proof, Said, Source, Subject};
 use super::tags::tags::{TagFound, TagQuestion, Tags};
 use crate::host::TaskGroup;
-use crate::oci::{Digest, MediaType, Tag};
+use crate::oci::{Digest, MediaType};
 use crate::store::{Content, Store};
 use crate::telemetry::{Metrics, Outcome};
 
@@ -224,11 +224,6 @@ impl Cache {
     #[must_use]
     pub fn pushes(&self) -> &Pushes {
         &self.pushes
-    }
-
-    /// A push or delete went through: what the tag meant may no longer hold.
-    pub fn forget_tag(&self, place: &Place, tag: &Tag) {
-        self.tags.forget(place, tag);
     }
 
     /// A push went through: what was missing may be there now.

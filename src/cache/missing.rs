@@ -4,10 +4,12 @@
 //! some registries what is readable with such a token is not there without it.
 
 use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::caller::Caller;
 use super::config::MISSING_FOR;
+use super::rights::asked_at::AskedAt;
 use super::rights::place::Place;
 use super::rights::principal::Principal;
 use super::source::{Fault, Said};
@@ -18,17 +20,26 @@ const LASTING_LIMIT: u64 = 250;
 
 /// What was not there a moment ago, by place. Cheap to clone; clones share it.
 #[derive(Clone)]
-pub(crate) struct Missing<K>(moka::sync::Cache<(Place, Principal, K), (Instant, Fault)>);
+pub(crate) struct Missing<K> {
+    faults: moka::sync::Cache<(Place, Principal, K), (Instant, Fault)>,
+    /// When all was forgotten.
+    forgotten: Arc<Mutex<Option<Instant>>>,
+}
 
 impl<K: Clone + Eq + Hash + Send + Sync + 'static> Missing<K> {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
-        Self(moka::sync::Cache::builder().max_capacity(MISSING_LIMIT).time_to_live(MISSING_FOR).build())
+        Self::of(MISSING_LIMIT, MISSING_FOR)
     }
 
     /// The same for few things, which are remembered for `longest`.
     pub(crate) fn lasting(longest: Duration) -> Self {
-        Self(moka::sync::Cache::builder().max_capacity(LASTING_LIMIT).time_to_live(longest).build())
+        Self::of(LASTING_LIMIT, longest)
+    }
+
+    fn of(most: u64, longest: Duration) -> Self {
+        let faults = moka::sync::Cache::builder().max_capacity(most).time_to_live(longest).build();
+        Self { faults, forgotten: Arc::default() }
     }
 
     /// The 404 of a moment ago, if it is believed for `life`. Only anonymous callers share it.
@@ -36,29 +47,33 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Missing<K> {
         if !is_nobodys(caller) || life.is_zero() {
             return None;
         }
-        self.0
+        self.faults
             .get(&(caller.place.clone(), caller.principal.clone(), key))
             .filter(|(noted, _)| noted.elapsed() < life)
             .map(|(_, fault)| fault)
     }
 
-    /// Notes `fault`, if it is a 404 to an anonymous caller and is believed at all.
-    pub(crate) fn note(&self, caller: &Caller, key: K, life: Duration, fault: &Fault) {
-        if is_nobodys(caller) && fault.said == Said::Missing && !life.is_zero() {
-            self.0.insert((caller.place.clone(), caller.principal.clone(), key), (Instant::now(), fault.clone()));
+    /// Notes `fault`, if it is a 404 to an anonymous caller and is believed at all: not where it may have come since that was
+    /// asked.
+    pub(crate) fn note(&self, caller: &Caller, key: K, life: Duration, fault: &Fault, asked: AskedAt) {
+        let forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_later = forgotten.is_none_or(|forgotten| forgotten < asked.instant);
+        if is_later && is_nobodys(caller) && fault.said == Said::Missing && !life.is_zero() {
+            self.faults.insert((caller.place.clone(), caller.principal.clone(), key), (Instant::now(), fault.clone()));
         }
     }
 
     /// It is there.
     pub(crate) fn forget(&self, place: &Place, key: &K) {
         for principal in [Principal::Anonymous, Principal::Anybody] {
-            self.0.invalidate(&(place.clone(), principal, key.clone()));
+            self.faults.invalidate(&(place.clone(), principal, key.clone()));
         }
     }
 
     /// Anything may be there now.
     pub(crate) fn forget_all(&self) {
-        self.0.invalidate_all();
+        *self.forgotten.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.faults.invalidate_all();
     }
 }
 

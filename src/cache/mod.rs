@@ -49,9 +49,11 @@ pub use inventory::{
 };
 pub use manifests::manifests::ManifestFound;
 pub use probe::Occasion;
+pub use push::deletions::Deletion;
 pub use push::landing::Landing;
 pub use push::pushes::{PushedManifest, Pusher, Pushes};
 pub use push::staging::Staging;
+pub use push::tag_write::TagWrite;
 pub use rights::detours::{Detour, Detours};
 pub use rights::grants::{Grants, NoMacKey};
 pub use rights::links::Links;

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::caller::Caller;
 use super::hint::described;
 use super::refusals::Refusals;
+use super::rights::asked_at::AskedAt;
 use super::rights::principal::Principal;
 use super::rights::reader::PlaceReader;
-use super::rights::rights::{AskedAt, Rights, Yes};
+use super::rights::rights::{Rights, Yes};
 use super::source::{Reach, Said, Source, Subject};
 use crate::host::TaskGroup;
 

@@ -16,9 +16,10 @@ use tokio::time::Instant;
 
 use super::caller::Caller;
 use super::hint::described;
+use super::rights::asked_at::AskedAt;
 use super::rights::place::Place;
 use super::rights::principal::Principal;
-use super::rights::rights::{AskedAt, Rights};
+use super::rights::rights::Rights;
 use super::source::{Fault, Said, Subject};
 use crate::host::{Backoff, Flights, TaskGroup};
 

@@ -24,6 +24,13 @@ use crate::telemetry::{Kind, Outcome, UpstreamAnswer};
 use crate::upstream::{self, Endpoint, EndpointConfig, Error, Upstream, mend_retry_after};
 use crate::wire::{self, Body, BodyError, Pseudonym, Received};
 
+/// An answer to a request that was passed on.
+pub(crate) struct PassedOn {
+    pub(crate) answer: ServedAnswer,
+    /// Whether the registry may have done what was asked, whatever the answer.
+    pub(crate) may_have_acted: bool,
+}
+
 /// Passes a request on to a registry's endpoint and its answer back, both unbuffered. The caller's
 /// credentials go along only where they may.
 pub(crate) async fn pass<B>(
@@ -37,9 +44,25 @@ where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    pass_write(context, upstream, endpoint, kind, request).await.answer
+}
+
+/// The same, and whether the registry may have acted on it.
+pub(crate) async fn pass_write<B>(
+    context: &Context<'_>,
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    kind: Kind,
+    request: Request<B>,
+) -> PassedOn
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let (proxy, registry) = (context.proxy, context.registry);
     if kind == Kind::Token && !endpoint.is_secure() {
-        return respond::no_plain_token(registry.name()).into(); // its form may hold a password
+        // Its form may hold a password.
+        return PassedOn { answer: respond::no_plain_token(registry.name()).into(), may_have_acted: false };
     }
     let (mut parts, body) = request.into_parts();
     let waits = kind == Kind::Upload && upstream::expects(&parts.headers);
@@ -61,7 +84,8 @@ where
         _ => upstream.pass(endpoint, request).await,
     };
     context.asked().note(&question, sent.as_ref());
-    match sent {
+    let may_have_acted = sent.as_ref().err().is_none_or(Error::may_have_acted);
+    let answer = match sent {
         Ok(response) => counted(context, returned(response)).into(),
         Err(error @ Error::Away { .. }) => faults::of_registry(&error).into(),
         Err(error @ Error::ConnectionBound { .. }) => faults::of_registry(&error).into(),
@@ -79,7 +103,8 @@ where
             tracing::debug!(registry = %registry.name(), kind = kind.label(), error = respond::chain(&error), "a request could not be forwarded");
             faults::of_registry(&error).into()
         }
-    }
+    };
+    PassedOn { answer, may_have_acted }
 }
 
 /// Runs a request that may take long within its client's share of such requests, until its answer has ended.

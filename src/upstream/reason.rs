@@ -201,6 +201,28 @@ impl Error {
         matches!(self, Self::Away { .. } | Self::Busy { .. })
     }
 
+    /// Whether the upstream may have acted on the request: not without a connection to it, nor on half a request.
+    #[must_use]
+    pub fn may_have_acted(&self) -> bool {
+        let has_no_connection = matches!(
+            self,
+            Self::Resolve { .. }
+                | Self::NoAddress { .. }
+                | Self::Forbidden(_)
+                | Self::Connect { .. }
+                | Self::ConnectTimeout { .. }
+                | Self::UnknownIssuer { .. }
+                | Self::Certificate { .. }
+                | Self::Tls { .. }
+                | Self::Parent { .. }
+                | Self::ConnectionBound { .. }
+                | Self::ConnectionLimit { .. }
+                | Self::Exhausted { .. }
+        );
+        let is_half = matches!(self, Self::RequestBody { .. } | Self::RequestTimeout { .. } | Self::Unfinished { .. });
+        !(self.is_unsent() || has_no_connection || is_half)
+    }
+
     /// Whether it makes a probe ask whether its host is away: then the outage tells it, if it is one.
     #[must_use]
     pub fn is_outage_evidence(&self) -> bool {

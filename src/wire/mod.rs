@@ -36,5 +36,5 @@ pub use noted::Noted;
 pub(crate) use proxy_header::parse_header;
 pub use proxy_header::{SpokenFor, read_header};
 pub use range::{Asked, RangeSpec, Span};
-pub use received::{Leftover, Received};
+pub use received::{Received, Takes};
 pub use rewind::Rewind;

@@ -10,8 +10,9 @@ use crate::cache::caller::{Asker, Caller, Requester};
 use crate::cache::missing::Missing;
 use crate::cache::proofs::Proofs;
 use crate::cache::refusals::Refusals;
+use crate::cache::rights::asked_at::AskedAt;
 use crate::cache::rights::place::Place;
-use crate::cache::rights::rights::{AskedAt, Released, Rights, Yes};
+use crate::cache::rights::rights::{Released, Rights, Yes};
 use crate::cache::rights::trust::Permission;
 use crate::cache::source::{Fault, Proof, Reach, Retry, Subject, Whole};
 use crate::cache::together::{Inquiry, Together};
@@ -247,7 +248,8 @@ impl Inquiry for Fetching {
             Ok((_, false)) => {}
             Err(fault) => {
                 manifests.refusals.heed(caller, &Subject::Manifest(*digest), fault).await;
-                manifests.missing.note(caller, (*digest, Content::Manifest), caller.trust.missing_for, fault);
+                let life = caller.trust.missing_for;
+                manifests.missing.note(caller, (*digest, Content::Manifest), life, fault, asked);
             }
         }
         fetched

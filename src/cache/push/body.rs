@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::staging::Feed;
+use crate::host::LogThrottle;
 use crate::wire::{Body, BodyError};
 
-/// So long a push waits for the disk at a time.
+/// So much longer than it takes without it may a push take for the disk's sake, beside twice that time.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+static TOO_SLOW: LogThrottle = LogThrottle::new();
 
 /// A request's body that is staged on its way.
 pub(crate) struct StagedBody {
@@ -23,13 +26,22 @@ pub(crate) struct StagedBody {
     feed: Feed,
     /// The bytes to come, if that was said: one that has sent them is polled no more.
     left: Option<u64>,
-    timer: Option<Pin<Box<Sleep>>>,
+    begun: Instant,
+    /// It has waited for the disk so long, before the wait that is under way.
+    waited: Duration,
+    waiting: Option<DiskWait>,
+}
+
+/// A wait for the disk.
+struct DiskWait {
+    since: Instant,
+    end: Pin<Box<Sleep>>,
 }
 
 impl StagedBody {
     pub(crate) fn new(body: Body, feed: Feed) -> Self {
         let left = body.size_hint().exact();
-        let mut staged = Self { body, feed, left, timer: None };
+        let mut staged = Self { body, feed, left, begun: Instant::now(), waited: Duration::ZERO, waiting: None };
         staged.look_for_end();
         staged
     }
@@ -40,17 +52,30 @@ impl StagedBody {
         }
     }
 
-    /// Waits until the disk has taken what came before, or for long enough.
+    /// Waits until the disk has taken what came before, or until all waits together were long enough: as long as the rest of the
+    /// push took, and [`PATIENCE`].
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.feed.has_room(cx) {
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
-            if timer.as_mut().poll(cx).is_pending() {
+            let (begun, waited) = (self.begun, self.waited);
+            let waiting = self.waiting.get_or_insert_with(|| {
+                let since = Instant::now();
+                let without = since.duration_since(begun).saturating_sub(waited);
+                let patience = (PATIENCE + without).saturating_sub(waited);
+                DiskWait { since, end: Box::pin(sleep(patience)) }
+            });
+            if waiting.end.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            tracing::warn!("the disk does not keep up with a push; it goes on without being cached");
+            if TOO_SLOW.is_due() {
+                tracing::warn!(
+                    "the disk does not keep up with a push; it goes on without being cached. Similar lines are not logged for a minute"
+                );
+            }
             self.feed.give_up();
         }
-        self.timer = None;
+        if let Some(DiskWait { since, .. }) = self.waiting.take() {
+            self.waited += since.elapsed();
+        }
         Poll::Ready(())
     }
 }
@@ -88,12 +113,10 @@ impl HttpBody for StagedBody {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::StreamExt as _;
-    use http_body_util::{BodyExt as _, StreamBody};
-    use tokio::time::Instant;
-
     use super::super::staging::PENDING_LIMIT;
     use super::*;
+    use futures_util::StreamExt as _;
+    use http_body_util::{BodyExt as _, StreamBody};
 
     #[tokio::test(start_paused = true)]
     async fn a_disk_that_takes_nothing_holds_a_push_back_once_and_never_more_bytes_than_may_wait() {
@@ -109,5 +132,31 @@ mod tests {
         }
         assert_eq!((passed, begun.elapsed()), (100 * PIECE, PATIENCE));
         assert_eq!(received.len(), PENDING_LIMIT / PIECE, "the rest was not kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_takes_little_at_a_time_holds_a_push_back_no_longer_in_all() {
+        const PIECE: usize = 1 << 20;
+        let pieces = futures_util::stream::iter(0..100);
+        let pieces = pieces.map(|_| Ok::<_, BodyError>(Frame::data(Bytes::from(vec![0; PIECE]))));
+        let (feed, mut received) = Feed::untaken();
+        let taken = feed.pending();
+        let disk = tokio::spawn(async move {
+            let mut count = 0;
+            while let Some(piece) = received.recv().await {
+                sleep(Duration::from_secs(1)).await;
+                taken.written(piece.len());
+                count += 1;
+            }
+            count
+        });
+        let mut body = StagedBody::new(Body::wrap(StreamBody::new(pieces)), feed);
+        let (begun, mut passed) = (Instant::now(), 0);
+        while let Some(frame) = body.frame().await {
+            passed += frame.unwrap().data_ref().map_or(0, Bytes::len);
+        }
+        assert_eq!((passed, begun.elapsed()), (100 * PIECE, PATIENCE));
+        drop(body);
+        assert!(disk.await.unwrap() < 10);
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::room::UploadShare;
 use crate::cache::fill::hashing::ContentHash;
 use crate::cache::mismatch::Mismatch;
 use crate::oci::{Algorithm, Digest, MANIFEST_LIMIT};
@@ -20,6 +21,7 @@ pub struct Landing {
     length: u64,
     /// It may have so many bytes.
     most: u64,
+    share: UploadShare,
 }
 
 /// What landed is not what the registry accepted.
@@ -28,6 +30,9 @@ pub(crate) enum NotKept {
     /// The registry accepted another content than came.
     #[error("the pushed bytes have the digest {}, and the registry accepted {}", .0.found, .0.wanted)]
     Mismatch(Box<Mismatch>),
+    /// There is no room for it before it is accepted.
+    #[error("there is no room for it in the cache before the registry accepts it")]
+    NoRoom,
     /// It cannot be stored.
     #[error(transparent)]
     Store(#[from] Error),
@@ -35,8 +40,8 @@ pub(crate) enum NotKept {
 
 impl Landing {
     /// Nothing yet, and at most so many bytes to come; the content will be named by a digest of this algorithm, most likely.
-    pub(crate) fn new(store: Store, algorithm: Algorithm, most: u64) -> Self {
-        Self { store, staged: None, algorithm, hash: ContentHash::new(algorithm), length: 0, most }
+    pub(crate) fn new(store: Store, share: UploadShare, algorithm: Algorithm, most: u64) -> Self {
+        Self { store, staged: None, algorithm, hash: ContentHash::new(algorithm), length: 0, most, share }
     }
 
     /// How many bytes have landed.
@@ -53,20 +58,20 @@ impl Landing {
     /// Writes and hashes the next bytes.
     ///
     /// # Errors
-    /// As [`Staged::write_at`]: then the rest is not worth taking.
-    pub(crate) fn take(&mut self, pieces: &[Bytes]) -> Result<(), Error> {
+    /// [`NotKept`]: then the rest is not worth taking.
+    pub(crate) fn take(&mut self, pieces: &[Bytes]) -> Result<(), NotKept> {
+        let more = pieces.iter().map(|piece| piece.len() as u64).sum();
+        if self.length.saturating_add(more) > self.most || !self.share.grow(more) {
+            return Err(NotKept::NoRoom);
+        }
         let staged = match &self.staged {
             Some(staged) => staged,
             None => self.staged.insert(self.store.stage_unnamed()?),
         };
         for piece in pieces {
-            let length = self.length.saturating_add(piece.len() as u64);
-            if length > self.most {
-                return Err(Error::TooLarge { digest: *staged.digest(), length, limit: self.most });
-            }
             staged.write_at(self.length, piece)?;
             self.hash.update(piece);
-            self.length = length;
+            self.length += piece.len() as u64;
         }
         Ok(())
     }
@@ -76,7 +81,7 @@ impl Landing {
     /// # Errors
     /// [`NotKept`]: nothing is kept.
     pub(crate) fn commit(self, accepted: &Digest) -> Result<Blob, NotKept> {
-        let Self { store, staged, algorithm, hash, length, .. } = self;
+        let Self { store, staged, algorithm, hash, length, share: _held, .. } = self;
         let staged = match staged {
             Some(staged) => staged,
             None => store.stage_unnamed()?, // of an empty content
@@ -124,6 +129,7 @@ fn hashed_again(staged: &Staged, algorithm: Algorithm, length: u64) -> Result<(D
 
 #[cfg(test)]
 mod tests {
+    use super::super::room::Room;
     use super::*;
     use crate::host::{Percent, Size};
     use crate::store::Config;
@@ -133,14 +139,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = Config { dir: folder.path().join("cache"), max_size: Some(Size(1 << 20)), min_free: Percent(0) };
         let store = Store::open(&config).unwrap();
-        let bytes = vec![7; 100_000];
+        let (bytes, room) = (vec![7; 100_000], Room::new(store.clone()));
         for (begun, named) in [
             (Algorithm::Sha256, Algorithm::Sha256),
             (Algorithm::Sha256, Algorithm::Sha512),
             (Algorithm::Sha512, Algorithm::Sha256),
         ] {
             for content in [&bytes[..], b""] {
-                let mut landing = Landing::new(store.clone(), begun, 1 << 20);
+                let mut landing = Landing::new(store.clone(), room.share(), begun, 1 << 20);
                 for piece in content.chunks(30_000) {
                     landing.take(&[Bytes::copy_from_slice(piece)]).unwrap();
                 }
@@ -149,7 +155,7 @@ mod tests {
                 assert_eq!(store.read_whole(&digest, 1 << 20).unwrap().unwrap(), content);
             }
         }
-        let mut landing = Landing::new(store.clone(), Algorithm::Sha256, 1 << 20);
+        let mut landing = Landing::new(store.clone(), room.share(), Algorithm::Sha256, 1 << 20);
         landing.take(&[Bytes::from_static(b"one")]).unwrap();
         let other = Digest::of(Algorithm::Sha256, b"other");
         assert!(matches!(landing.commit(&other), Err(NotKept::Mismatch(_))));

@@ -4,26 +4,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tracing::{error, info};
+use tracing::{info, warn};
 
 use super::body::StagedBody;
 use super::landing::{Landing, NotKept};
+use super::room::Room;
 use super::sessions::{Sessions, UploadKey};
 use super::staging::{self, Staging};
+use super::tag_write::TagWrite;
 use crate::cache::caller::Caller;
 use crate::cache::manifests::store::ManifestStore;
 use crate::cache::manifests::whole::media_type_of;
 use crate::cache::mismatch::Mismatch;
-use crate::cache::rights::rights::{AskedAt, Rights};
+use crate::cache::rights::asked_at::AskedAt;
+use crate::cache::rights::rights::Rights;
 use crate::cache::tags::tags::Tags;
-use crate::host::TaskGroup;
-use crate::oci::{Algorithm, Digest, MediaType, Tag, kept_type};
+use crate::host::{LogThrottle, TaskGroup};
+use crate::oci::{Algorithm, Digest, MANIFEST_LIMIT, MediaType, Tag, kept_type};
 use crate::store::{Content, Store};
 use crate::wire::Body;
 
 /// The registry's answer waits for the disk so long, so that what was pushed is a hit at once. A larger one is committed behind
 /// it.
 const COMMIT_WAIT: Duration = Duration::from_secs(5);
+
+static NOT_WHOLE: LogThrottle = LogThrottle::new();
+static OTHER_CONTENT: LogThrottle = LogThrottle::new();
+static NOT_STORED: LogThrottle = LogThrottle::new();
 
 /// Who pushes, and where.
 #[derive(Clone)]
@@ -33,10 +40,9 @@ pub struct Pusher {
 }
 
 /// A manifest that a registry accepted.
-#[derive(Clone, Debug)]
 pub struct PushedManifest {
-    /// The tag that it was pushed under.
-    pub tag: Option<Tag>,
+    /// The write of the tag that it was pushed under.
+    pub tag: Option<TagWrite>,
     /// Its digest by the registry's word, or by the client's where the registry said nothing else.
     pub digest: Option<Digest>,
     /// The `Content-Type` that it was pushed with.
@@ -51,6 +57,7 @@ pub struct Pushes {
     pub(super) tags: Arc<Tags>,
     kept: ManifestStore,
     pub(super) sessions: Sessions,
+    room: Room,
     tasks: TaskGroup,
 }
 
@@ -81,28 +88,49 @@ impl Pushes {
         kept: ManifestStore,
         tasks: TaskGroup,
     ) -> Self {
-        Self { store, rights, tags, kept, sessions: Sessions::default(), tasks }
+        let room = Room::new(store.clone());
+        Self { store, rights, tags, kept, sessions: Sessions::default(), room, tasks }
     }
 
-    /// A push that begins, of so many bytes if that is known. `None` where it cannot be staged: half of the open files are
-    /// for pulls.
+    /// A blob's push that begins, of so many bytes if that is known. `None` where it cannot be staged: half of the open files are
+    /// for pulls, and so is most of the space.
     #[must_use]
     pub fn begin(&self, algorithm: Algorithm, length: Option<u64>) -> Option<Landing> {
-        let files = self.store.files();
-        let has_files = files.used() < files.most() / 2;
-        // One that does not say its length evicts no more than half of what is here before it turns out to be too long.
-        let limit = self.store.usage().limit;
-        let most = if length.is_some() { limit } else { limit / 2 };
-        let fits = length.is_none_or(|length| length <= limit);
-        let is_well = !self.store.is_hanging() && self.store.disk_fault().is_none();
-        (has_files && fits && is_well).then(|| Landing::new(self.store.clone(), algorithm, most))
+        self.land(algorithm, length, u64::MAX)
     }
 
-    /// What has landed of an upload, taken out: a request that goes on from elsewhere than its end is not staged.
+    /// The same of a manifest.
     #[must_use]
-    pub fn resume(&self, pusher: &Pusher, location: &str, from: Option<u64>) -> Option<Landing> {
+    pub fn begin_manifest(&self, algorithm: Algorithm, length: Option<u64>) -> Option<Landing> {
+        self.land(algorithm, length, MANIFEST_LIMIT as u64)
+    }
+
+    fn land(&self, algorithm: Algorithm, length: Option<u64>, most: u64) -> Option<Landing> {
+        let files = self.store.files();
+        let has_files = files.used() < files.most() / 2;
+        let fits = length.is_none_or(|length| length <= most && self.room.has(length));
+        let is_well = !self.store.is_hanging() && self.store.disk_fault().is_none();
+        (has_files && fits && is_well).then(|| Landing::new(self.store.clone(), self.room.share(), algorithm, most))
+    }
+
+    /// What has landed of an upload, taken out: a request that goes on from elsewhere than its end is not staged, nor one that
+    /// brings more bytes (`length`) than there is room for.
+    #[must_use]
+    pub fn resume(&self, pusher: &Pusher, location: &str, from: Option<u64>, length: Option<u64>) -> Option<Landing> {
         let landing = self.sessions.take(&pusher.upload(location))?;
-        from.is_none_or(|from| from == landing.len()).then_some(landing)
+        let fits = self.room.has(length.unwrap_or_default());
+        (fits && from.is_none_or(|from| from == landing.len())).then_some(landing)
+    }
+
+    /// A write of a tag begins: until it has ended nobody knows what the tag means.
+    #[must_use]
+    pub fn write_tag(&self, pusher: &Pusher, tag: Tag) -> TagWrite {
+        TagWrite::begin(self.tags.clone(), pusher.caller.place.clone(), tag)
+    }
+
+    /// A write has tagged this as well.
+    pub fn forget_tag(&self, pusher: &Pusher, tag: &Tag) {
+        self.tags.forget(&pusher.caller.place, tag);
     }
 
     /// The upload goes on at this location. `length`: so many bytes the registry says that it has.
@@ -124,8 +152,9 @@ impl Pushes {
         tokio::time::timeout(COMMIT_WAIT, staging.landed()).await.ok()?
     }
 
-    /// The registry accepted a blob under this digest. Returns whether it is kept by now; cancel-safe, since the commit goes on.
-    pub async fn accepted_blob(&self, pusher: &Pusher, digest: Digest, staging: Staging) -> bool {
+    /// The registry accepted a blob under this digest, which came in one request or in several. Returns whether it is kept by now;
+    /// cancel-safe, since the commit goes on.
+    pub async fn accepted_blob(&self, pusher: &Pusher, digest: Digest, staging: Staging, is_one_request: bool) -> bool {
         let (pushes, pusher) = (self.clone(), pusher.clone());
         self.patiently(async move {
             let Some(landing) = staging.landed().await else { return false };
@@ -136,7 +165,7 @@ impl Pushes {
                     true
                 }
                 Ok(Err(why)) => {
-                    not_kept(&pusher, &why);
+                    not_kept(&pusher, &why, is_one_request);
                     false
                 }
                 Err(_) => false, // a panic was reported when it happened
@@ -168,7 +197,7 @@ impl Pushes {
         let algorithm = accepted.map_or(Algorithm::Sha256, |accepted| accepted.algorithm());
         let digest = Digest::of(algorithm, &bytes);
         if let Some(accepted) = accepted.filter(|accepted| *accepted != digest) {
-            not_kept(pusher, &NotKept::Mismatch(Box::new(Mismatch { wanted: accepted, found: digest })));
+            not_kept(pusher, &NotKept::Mismatch(Box::new(Mismatch { wanted: accepted, found: digest })), true);
             return None;
         }
         let said = media_type.filter(|said| MediaType::parse(said).is_some());
@@ -178,7 +207,7 @@ impl Pushes {
         self.rights.pushed(caller, &digest, Content::Manifest, Some(media_type.clone()), pusher.asked);
         if let Some(tag) = tag {
             let described = (&digest, media_type.as_str(), bytes.len() as u64);
-            self.tags.pushed(&caller.place, &tag, described, caller.learns()).await;
+            tag.means(described, caller.learns()).await;
         }
         Some(digest)
     }
@@ -209,13 +238,25 @@ impl Pushes {
     }
 }
 
-fn not_kept(pusher: &Pusher, why: &NotKept) {
+fn not_kept(pusher: &Pusher, why: &NotKept, is_one_request: bool) {
     let place = &pusher.caller.place;
     let (registry, repository) = (&*place.registry, place.repository.as_str());
     match why {
-        NotKept::Mismatch(_) => error!(registry, repository, "{why}; it is not cached"),
-        NotKept::Store(_) => {
-            info!(registry, repository, error = crate::telemetry::chain(why), "a pushed blob could not be cached")
+        NotKept::Mismatch(_) if is_one_request && OTHER_CONTENT.is_due() => {
+            warn!(registry, repository, "{why}; it is not cached. Similar lines are not logged for a minute");
         }
+        // Honest clients of several replicas, or with another way to the registry, do so.
+        NotKept::Mismatch(_) if !is_one_request && NOT_WHOLE.is_due() => info!(
+            registry,
+            repository,
+            "{why}: part of the upload may have taken another way; it is not cached. Similar lines are not logged for a minute"
+        ),
+        NotKept::Store(_) if NOT_STORED.is_due() => info!(
+            registry,
+            repository,
+            error = crate::telemetry::chain(why),
+            "a pushed blob could not be cached. Similar failures are not logged for a minute"
+        ),
+        _ => {}
     }
 }

@@ -9,10 +9,10 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::landing::Landing;
+use super::landing::{Landing, NotKept};
 use crate::cache::rights::place::Place;
 use crate::host::{LogThrottle, TaskGroup};
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// Bytes of one push may wait here for the disk; past this its client is not read.
 pub(crate) const PENDING_LIMIT: usize = 2 << 20;
@@ -22,6 +22,7 @@ const MOST_PENDING: usize = 1024;
 const BATCH: usize = 256;
 
 static NOT_STORED: LogThrottle = LogThrottle::new();
+static NO_ROOM: LogThrottle = LogThrottle::new();
 
 /// What the body and the task share.
 #[derive(Default)]
@@ -73,21 +74,8 @@ async fn land(
         let taken = store.attend("stage a push in", &mut writing).await.ok().and_then(Result::ok);
         match taken {
             Some((taken, Ok(()))) => landing = taken,
-            Some((_, Err(error))) => {
-                let (registry, repository) = (&*place.registry, place.repository.as_str());
-                if let store::Error::TooLarge { limit, .. } = error {
-                    info!(
-                        registry,
-                        repository, limit, "a push is larger than the cache takes; it goes on without being cached"
-                    );
-                } else if NOT_STORED.is_due() {
-                    warn!(
-                        registry,
-                        repository,
-                        error = crate::telemetry::chain(&error),
-                        "a push cannot be stored; it goes on without being cached. Similar failures are not logged for a minute"
-                    );
-                }
+            Some((_, Err(why))) => {
+                not_staged(&place, &why);
                 pending.give_up();
                 return None;
             }
@@ -96,13 +84,36 @@ async fn land(
                 return None;
             }
         }
-        pending.bytes.fetch_sub(count, Ordering::AcqRel);
-        pending.room.wake();
+        pending.written(count);
     }
     (pending.is_whole.load(Ordering::Acquire) && !pending.is_given_up()).then_some(landing)
 }
 
+fn not_staged(place: &Place, why: &NotKept) {
+    let (registry, repository) = (&*place.registry, place.repository.as_str());
+    match why {
+        NotKept::NoRoom if NO_ROOM.is_due() => info!(
+            registry,
+            repository,
+            "a push is larger than the cache has room for before it is accepted; it goes on without being cached. Similar lines are not logged for a minute"
+        ),
+        NotKept::Store(error) if NOT_STORED.is_due() => warn!(
+            registry,
+            repository,
+            error = crate::telemetry::chain(error),
+            "a push cannot be stored; it goes on without being cached. Similar failures are not logged for a minute"
+        ),
+        _ => {}
+    }
+}
+
 impl Pending {
+    /// The disk has taken so many bytes.
+    pub(crate) fn written(&self, count: usize) {
+        self.bytes.fetch_sub(count, Ordering::AcqRel);
+        self.room.wake();
+    }
+
     pub(crate) fn give_up(&self) {
         self.is_given_up.store(true, Ordering::Release);
         self.room.wake();
@@ -157,6 +168,12 @@ impl Feed {
     pub(crate) fn untaken() -> (Self, Receiver<Bytes>) {
         let (pieces, received) = mpsc::channel(MOST_PENDING);
         (Self { pending: Arc::default(), pieces: Some(pieces) }, received)
+    }
+
+    /// What it shares with who takes them.
+    #[cfg(test)]
+    pub(crate) fn pending(&self) -> Arc<Pending> {
+        self.pending.clone()
     }
 
     /// How many bytes wait for the disk.

@@ -4,10 +4,12 @@
 //! answers under `/manifests/`, nor the reverse.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tracing::warn;
 
+use super::asked_at::AskedAt;
+use super::deleted::Deleted;
 use super::place::Place;
 use crate::oci::Digest;
 use crate::store::{Content, Learned, Link, Store};
@@ -20,6 +22,7 @@ const CAPACITY: u64 = 500_000;
 #[derive(Clone)]
 pub struct Links {
     hot: moka::sync::Cache<(Place, Digest, Content), Arc<Linked>>,
+    deleted: Arc<Deleted>,
     store: Store,
 }
 
@@ -36,7 +39,7 @@ impl Links {
     pub fn new(store: Store) -> Self {
         // Shorter than a link's life, so that the catalog's word on expiry is heard.
         let hot = moka::sync::Cache::builder().max_capacity(CAPACITY).time_to_live(Duration::from_secs(3600)).build();
-        Self { hot, store }
+        Self { hot, deleted: Arc::new(Deleted::new()), store }
     }
 
     /// Forgets what is in memory: the catalog has changed below it.
@@ -50,8 +53,13 @@ impl Links {
         if let Some(linked) = self.hot.get(&key) {
             return Some(linked);
         }
+        let asked = AskedAt::now();
         let linked = self.look_up(place, digest, content).await?;
-        self.hot.insert(key, linked.clone());
+        self.hot.insert(key.clone(), linked.clone());
+        if self.deleted.is_since(&key, asked) {
+            self.hot.invalidate(&key); // while the catalog was read
+            return None;
+        }
         Some(linked)
     }
 
@@ -81,10 +89,13 @@ impl Links {
 
     /// The registry has it in `place` no longer.
     pub(crate) fn forget(&self, place: &Place, digest: &Digest, content: Content) {
-        self.hot.invalidate(&(place.clone(), *digest, content));
+        let key = (place.clone(), *digest, content);
+        self.deleted.note(&key);
+        self.hot.invalidate(&key);
         self.store.catalog().forget_content(&place.registry, &place.repository, digest, content);
     }
 
+    /// The registry has said that it is in `place`, when it was `asked`. What was deleted since stays forgotten.
     pub(crate) fn note(
         &self,
         place: &Place,
@@ -92,10 +103,13 @@ impl Links {
         content: Content,
         media_type: Option<String>,
         learned: Learned,
-        proven: SystemTime,
+        asked: AskedAt,
     ) {
         let key = (place.clone(), *digest, content);
-        self.hot.entry(key).and_upsert_with(|before| {
+        if self.deleted.is_since(&key, asked) {
+            return;
+        }
+        self.hot.entry(key.clone()).and_upsert_with(|before| {
             let before = before.and_then(|before| before.into_value().media_type.clone());
             Arc::new(Linked { media_type: media_type.clone().or(before) })
         });
@@ -106,8 +120,11 @@ impl Links {
             content,
             media_type,
             learned,
-            proven,
+            proven: asked.time,
         });
+        if self.deleted.is_since(&key, asked) {
+            self.forget(place, digest, content); // meanwhile
+        }
     }
 }
 

@@ -10,6 +10,8 @@
 //! Never: take a digest or a link for a permission; let an answer outlive a later no; write a principal to disk.
 //! Reading: docs/credentials.md; docs/threat-model.md; distribution-spec, "Token Authentication".
 
+pub(crate) mod asked_at;
+mod deleted;
 pub(crate) mod detours;
 pub(crate) mod grants;
 pub(crate) mod links;

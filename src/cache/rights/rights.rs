@@ -10,8 +10,8 @@
 //! one gave to somebody's credentials.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
 
+use super::asked_at::AskedAt;
 use super::grants::{Grants, NoMacKey};
 use super::links::{Linked, Links};
 use super::place::Place;
@@ -24,20 +24,6 @@ use crate::cache::caller::Caller;
 use crate::cache::source::{Fault, FaultKind, Reach, Said, Subject};
 use crate::oci::Digest;
 use crate::store::{Content, Learned, Store};
-
-/// When something was asked upstream. An answer counts as of then, not as of when it is noted: a no that came
-/// in between outweighs it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AskedAt {
-    pub(crate) instant: Instant,
-    pub(crate) time: SystemTime,
-}
-
-impl AskedAt {
-    pub(crate) fn now() -> Self {
-        Self { instant: Instant::now(), time: SystemTime::now() }
-    }
-}
 
 /// The registry's yes to a caller.
 #[derive(Clone, Copy, Debug)]
@@ -185,7 +171,7 @@ impl Rights {
         if caller.decides() {
             self.may(caller, digest, yes);
         }
-        self.links.note(&caller.place, digest, content, media_type, caller.learns(), yes.asked.time);
+        self.links.note(&caller.place, digest, content, media_type, caller.learns(), yes.asked);
     }
 
     /// The registry accepted the content, whose bytes the caller itself had sent and which match its digest. That says who
@@ -216,7 +202,7 @@ impl Rights {
         media_type: Option<String>,
         asked: AskedAt,
     ) {
-        self.links.note(place, digest, content, media_type, Learned::WithCredentials, asked.time);
+        self.links.note(place, digest, content, media_type, Learned::WithCredentials, asked);
     }
 
     /// The registry said yes to the caller, for a content that is here and shared, or not.
@@ -231,7 +217,7 @@ impl Rights {
     ) {
         self.may(caller, digest, yes);
         if shared {
-            self.links.note(&caller.place, digest, content, media_type, caller.learns(), yes.asked.time);
+            self.links.note(&caller.place, digest, content, media_type, caller.learns(), yes.asked);
         }
     }
 

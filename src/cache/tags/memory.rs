@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use super::writes::Writes;
 use crate::cache::rights::place::Place;
 use crate::oci::{Accept, Digest, MediaType, Tag};
 use crate::store::{Learned, Store, TagEntry};
@@ -22,11 +23,12 @@ const OTHERS: usize = 8;
 pub(crate) struct TagMemory {
     hot: moka::sync::Cache<(Place, Tag), Arc<Vec<TagEntry>>>,
     store: Store,
+    writes: Writes,
 }
 
 impl TagMemory {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { hot: moka::sync::Cache::builder().max_capacity(CAPACITY).build(), store }
+    pub(crate) fn new(store: Store, writes: Writes) -> Self {
+        Self { hot: moka::sync::Cache::builder().max_capacity(CAPACITY).build(), store, writes }
     }
 
     /// Forgets what is in memory: the catalog has changed below it.
@@ -40,10 +42,14 @@ impl TagMemory {
         if let Some(entries) = self.hot.get(&key) {
             return entries;
         }
+        let era = self.writes.era(place, tag);
         match self.store.catalog().tags(&place.registry, &place.repository, tag).await {
             Ok(entries) => {
                 let entries = Arc::new(entries);
-                self.hot.insert(key, entries.clone());
+                self.hot.insert(key.clone(), entries.clone());
+                if !self.writes.is_still(era, place, tag) {
+                    self.hot.invalidate(&key); // the catalog was read before it was written, perhaps
+                }
                 entries
             }
             Err(error) => {

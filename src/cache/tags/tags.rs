@@ -9,14 +9,16 @@ use tracing::info;
 use super::answer::{self, Asking, Came, TagAnswer};
 use super::freshness::Freshness;
 use super::memory::{TagMemory, age, known, latest, stand_in};
+use super::writes::{Era, UnderWay, Writes};
 use crate::cache::GrantsConfig;
 use crate::cache::caller::{Asker, Caller, Requester};
 use crate::cache::manifests::store::ManifestStore;
 use crate::cache::manifests::whole::{is_schema1, media_type_of};
 use crate::cache::missing::Missing;
 use crate::cache::refusals::Refusals;
+use crate::cache::rights::asked_at::AskedAt;
 use crate::cache::rights::place::Place;
-use crate::cache::rights::rights::{AskedAt, Rights, Yes};
+use crate::cache::rights::rights::{Rights, Yes};
 use crate::cache::rights::trust::Permission;
 use crate::cache::source::{Fault, Reach, Said, Subject};
 use crate::cache::together::{Inquiry, Together};
@@ -68,6 +70,7 @@ pub(crate) struct Tags {
     rights: Arc<Rights>,
     refusals: Arc<Refusals>,
     memory: TagMemory,
+    writes: Writes,
     missing: Missing<(Tag, Accept)>,
     /// The signatures and other attachments that are not there: what verifies an image asks for each of them.
     unattached: Missing<(Tag, Accept)>,
@@ -85,6 +88,8 @@ struct TagInquiry {
     by_content: bool,
     /// The registry does not have this by its digest: another answer is wanted.
     refused: Option<Digest>,
+    /// It is asked since then.
+    era: Era,
 }
 
 impl Tags {
@@ -95,9 +100,10 @@ impl Tags {
         store: Store,
         tasks: TaskGroup,
     ) -> Self {
-        let (memory, missing) = (TagMemory::new(store), Missing::new());
+        let writes = Writes::new();
+        let (memory, missing) = (TagMemory::new(store, writes.clone()), Missing::new());
         let unattached = Missing::lasting(GrantsConfig::LONGEST.0);
-        Self { rights, refusals, memory, missing, unattached, kept, asked: Together::new(tasks) }
+        Self { rights, refusals, memory, writes, missing, unattached, kept, asked: Together::new(tasks) }
     }
 
     /// Forgets what is in memory: the catalog has changed below it.
@@ -121,7 +127,11 @@ impl Tags {
             }
             (permission, _) => permission,
         };
-        let fresh = |entry: &&TagEntry| permission == Permission::Good && age(entry) < question.freshness.fresh_for;
+        let fresh = |entry: &&TagEntry| {
+            permission == Permission::Good
+                && age(entry) < question.freshness.fresh_for
+                && self.writes.is_quiet(reader.place, &question.tag)
+        };
         if let Some(entry) = entry.filter(fresh) {
             return Ok(found(entry, Outcome::Hit));
         }
@@ -199,10 +209,22 @@ impl Tags {
 
     /// The manifest came with this type, whatever HEAD has said: so is what is remembered.
     pub(crate) async fn retype(&self, place: &Place, question: &TagQuestion, digest: &Digest, media_type: &str) {
+        let era = self.writes.era(place, &question.tag);
         let entries = self.memory.entries(place, &question.tag).await;
         let wrong = latest(&entries, question.accept);
         if let Some(entry) = wrong.filter(|entry| entry.digest == *digest && entry.media_type != media_type) {
-            self.memory.note(place, TagEntry { media_type: media_type.to_owned(), ..entry.clone() }).await;
+            self.note(era, place, TagEntry { media_type: media_type.to_owned(), ..entry.clone() }).await;
+        }
+    }
+
+    /// Remembers an answer of that era, unless the tag was written since.
+    async fn note(&self, era: Era, place: &Place, entry: TagEntry) {
+        let tag = entry.tag.clone();
+        if self.writes.is_still(era, place, &tag) {
+            self.memory.note(place, entry).await;
+            if !self.writes.is_still(era, place, &tag) {
+                self.memory.forget(place, &tag, None); // a write has begun meanwhile
+            }
         }
     }
 
@@ -213,10 +235,17 @@ impl Tags {
         by_content: bool,
         refused: Option<Digest>,
     ) -> TagInquiry {
-        TagInquiry { tags: self.clone(), caller: caller.clone(), question: question.clone(), by_content, refused }
+        let era = self.writes.era(&caller.place, &question.tag);
+        TagInquiry { tags: self.clone(), caller: caller.clone(), question: question.clone(), by_content, refused, era }
     }
 
-    /// As [`Cache::forget_tag`](crate::cache::Cache::forget_tag).
+    /// A write of the tag begins: until it ends nobody knows what the tag means. What it means is then told by
+    /// [`Tags::pushed`] or forgotten by [`Tags::forget`], before and after its end.
+    pub(crate) fn write(&self, place: &Place, tag: &Tag) -> UnderWay {
+        self.writes.begin(place, tag)
+    }
+
+    /// What the tag meant may no longer hold.
     pub(crate) fn forget(&self, place: &Place, tag: &Tag) {
         self.missing.forget_all();
         self.unattached.forget_all();
@@ -239,12 +268,15 @@ impl Tags {
 
     /// The registry has a manifest no longer, nor any tag that means it.
     pub(crate) fn forget_manifest(&self, place: &Place, digest: &Digest) {
+        self.writes.deleted(place);
         self.missing.forget_all();
         self.memory.forget_manifest(place, digest);
     }
 
     /// A 200 for a tag proves the caller's right to read here, and that the manifest is here.
-    async fn learn(&self, caller: &Caller, tag: &Tag, accept: Accept, said: &TagAnswer, asked: AskedAt) {
+    async fn learn(&self, inquiry: &TagInquiry, said: &TagAnswer, asked: AskedAt) {
+        let TagInquiry { caller, question: TagQuestion { tag, accept, .. }, era, .. } = inquiry;
+        let accept = *accept;
         let shared = match said.came {
             Came::Unkept => return,
             Came::Named if is_schema1(Some(&said.media_type)) => return,
@@ -267,7 +299,7 @@ impl Tags {
             checked: asked.time,
             learned: caller.principal.learns(),
         };
-        self.memory.note(&caller.place, entry).await;
+        self.note(*era, &caller.place, entry).await;
         let key = (tag.clone(), accept);
         self.missing.forget(&caller.place, &key);
         self.unattached.forget(&caller.place, &key);
@@ -275,16 +307,18 @@ impl Tags {
 
     /// A 404 takes away what this caller could see, and nothing that others learned with other rights: many
     /// registries say 404 to a caller that may not know that a repository is there.
-    async fn learn_fault(&self, caller: &Caller, question: &TagQuestion, fault: &Fault) {
+    async fn learn_fault(&self, inquiry: &TagInquiry, fault: &Fault, asked: AskedAt) {
+        let TagInquiry { caller, question, era, .. } = inquiry;
         let TagQuestion { tag, accept, .. } = question;
-        if fault.said == Said::Missing {
+        if fault.said == Said::Missing && self.writes.is_still(*era, &caller.place, tag) {
             let Caller { place, principal, .. } = caller;
             if principal.is_nobody() || self.rights.grants().age(place, principal).is_some() {
                 self.memory.forget(place, tag, Some((*accept, principal.learns())));
             }
-            self.missing.note(caller, (tag.clone(), *accept), question.missing_for(caller), fault);
+            self.missing.note(caller, (tag.clone(), *accept), question.missing_for(caller), fault, asked);
             if tag.is_of_content() {
-                self.unattached.note(caller, (tag.clone(), *accept), caller.trust.lives.outage, fault);
+                let life = caller.trust.lives.outage;
+                self.unattached.note(caller, (tag.clone(), *accept), life, fault, asked);
             }
         }
         self.refusals.heed(caller, &Subject::Tag(tag.clone(), *accept), fault).await;
@@ -306,12 +340,12 @@ impl Tags {
 }
 
 impl Inquiry for TagInquiry {
-    type Key = (Place, Tag, Accept, Asker, Asking, bool);
+    type Key = (Place, Tag, Accept, Asker, Asking, bool, Era);
     type Answer = TagAnswer;
 
     fn key(&self) -> Self::Key {
         let TagQuestion { tag, accept, asking, .. } = &self.question;
-        (self.caller.place.clone(), tag.clone(), *accept, self.caller.asker(), *asking, self.by_content)
+        (self.caller.place.clone(), tag.clone(), *accept, self.caller.asker(), *asking, self.by_content, self.era)
     }
 
     fn caller(&self) -> &Caller {
@@ -325,8 +359,14 @@ impl Inquiry for TagInquiry {
         let entry = latest(&entries, *accept).filter(|entry| age(entry) < freshness.fresh_for)?;
         let entry = Some(entry).filter(|entry| self.refused != Some(entry.digest))?;
         let TagEntry { digest, media_type, size, .. } = entry.clone();
+        let is_quiet = self.tags.writes.is_quiet(&self.caller.place, tag);
         let permission = self.tags.rights.permission(self.caller.reader()).await;
-        (permission == Permission::Good).then_some(TagAnswer { digest, media_type, size, came: Came::Named })
+        (is_quiet && permission == Permission::Good).then_some(TagAnswer {
+            digest,
+            media_type,
+            size,
+            came: Came::Named,
+        })
     }
 
     async fn ask(&self) -> Result<TagAnswer, Fault> {
@@ -336,11 +376,11 @@ impl Inquiry for TagInquiry {
         match answer::ask(&self.caller, &subject, self.by_content, &tags.kept).await {
             Ok(said) => {
                 let said = tags.typed(&self.caller.place, &tags.kept, said).await;
-                tags.learn(&self.caller, tag, *accept, &said, asked).await;
+                tags.learn(self, &said, asked).await;
                 Ok(said)
             }
             Err(fault) => {
-                tags.learn_fault(&self.caller, &self.question, &fault).await;
+                tags.learn_fault(self, &fault, asked).await;
                 Err(fault)
             }
         }

@@ -185,7 +185,7 @@ impl<'a> Asking<'a> {
             let rendered = match group::heard(route, rendered, self.is_away(target)).await {
                 MemberAnswer::Next(rendered) => {
                     tracing::debug!(member = %target.authority, status = %rendered.response.status(), "asks the next registry of the group");
-                    record.set_aside();
+                    record.set_aside(); // from here on, a client that leaves is the next one's
                     kept = Some(group::better(kept, (rendered, record), |(rendered, _)| rendered.response.status()));
                     continue;
                 }

@@ -3,14 +3,17 @@
 //! The body is never buffered: it goes to the registry as it comes, and a copy of it to the disk (`cache/push`). The final answer
 //! waits for the commit, for a moment at most, so that what was pushed is a hit at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, StatusCode, Uri};
 
 use super::endpoint::endpoint;
-use super::upload::{self, Write};
-use crate::cache::{Caller, Landing, Principal, PushedManifest, Pusher, Pushes, Requester, Staging};
-use crate::oci::{Algorithm, Digest, Reference};
+use super::upload::{self, Write, WriteEnd};
+use crate::cache::{
+    Caller, Deletion, Landing, Principal, PushedManifest, Pusher, Pushes, Requester, Staging, TagWrite,
+};
+use crate::oci::{Algorithm, Digest, Reference, Tag};
 use crate::proxy::clients::clearance::Clearance;
 use crate::proxy::context::Context;
 use crate::proxy::forward;
@@ -29,6 +32,13 @@ struct Pushing<'a> {
     pusher: Pusher,
     write: Write,
     asked: Uri,
+}
+
+/// What it may change of what is known. Whatever drops it, the client that leaves among it, leaves it in doubt.
+struct Changes {
+    /// The one in the path first.
+    tags: Vec<TagWrite>,
+    deletion: Option<Deletion>,
 }
 
 /// What is staged of it.
@@ -51,12 +61,15 @@ pub(crate) async fn answer(context: &Context<'_>, clearance: &Clearance, request
         }
         return Served::bypass(answer);
     };
-    let headers = request.headers().clone();
-    let write = Write::of(request.method(), request.uri(), clearance.route(), &headers);
+    let (method, headers) = (request.method().clone(), request.headers().clone());
+    let write = Write::of(&method, request.uri(), clearance.route(), &headers);
     let pusher = Pusher::new(Puller::of(context, repository, &headers).await.caller().clone());
+    let tags = upload::written_tags(&method, request.uri(), clearance.route());
     let pushing = Pushing { context, pusher, write, asked: request.uri().clone() };
+    let changes = pushing.changes(tags);
     let (request, staged) = pushing.stage(request);
-    let answer = passed(context, clearance, request).await;
+    let acted = AtomicBool::new(false);
+    let answer = forwarded(context, clearance, request, &acted).await;
     let (status, said) = match &answer {
         ServedAnswer::Message(response) => (response.status(), response.headers().clone()),
         other => (other.status(), HeaderMap::new()),
@@ -65,21 +78,69 @@ pub(crate) async fn answer(context: &Context<'_>, clearance: &Clearance, request
         context.proxy.cache.forget_missing();
         context.proxy.lists.forget_gone();
     }
+    let end = WriteEnd::of(&method, status, acted.into_inner());
+    let own = changes.ended(end, &pushing.write);
     if matches!(answer, ServedAnswer::Message(_)) {
-        Box::pin(pushing.heed(status, &said, staged)).await;
+        Box::pin(pushing.heed(status, &said, staged, own)).await;
     }
     Served::bypass(answer)
 }
 
 async fn passed(context: &Context<'_>, clearance: &Clearance, request: Request<Body>) -> ServedAnswer {
+    forwarded(context, clearance, request, &AtomicBool::new(false)).await
+}
+
+/// Passes it on; and notes whether the registry may have acted on it.
+async fn forwarded(
+    context: &Context<'_>,
+    clearance: &Clearance,
+    request: Request<Body>,
+    acted: &AtomicBool,
+) -> ServedAnswer {
     let endpoint = endpoint(context, clearance.route());
-    let passing = forward::pass(context, &context.upstream, &endpoint, Kind::Upload, request);
+    let passing = async {
+        let passed = forward::pass_write(context, &context.upstream, &endpoint, Kind::Upload, request).await;
+        acted.store(passed.may_have_acted, Ordering::Relaxed);
+        passed.answer
+    };
     forward::within_share(context.proxy, context.client, passing).await
+}
+
+impl Changes {
+    /// Tells what came of them. The write of the tag in the path is left where it has taken effect.
+    fn ended(self, end: WriteEnd, write: &Write) -> Option<TagWrite> {
+        let Self { tags, deletion } = self;
+        match end {
+            WriteEnd::InDoubt => return None, // what is dropped is
+            WriteEnd::Refused => {
+                tags.into_iter().for_each(TagWrite::refused);
+                deletion.into_iter().for_each(Deletion::refused);
+                return None;
+            }
+            WriteEnd::Done => drop(deletion),
+        }
+        let mut tags = tags.into_iter().map(TagWrite::done);
+        let own =
+            if matches!(write, Write::Manifest { reference: Reference::Tag(_), .. }) { tags.next() } else { None };
+        tags.for_each(drop);
+        own
+    }
 }
 
 impl Pushing<'_> {
     fn pushes(&self) -> &Pushes {
         self.context.proxy.cache.pushes()
+    }
+
+    /// What it may change begins to be unknown.
+    fn changes(&self, tags: Vec<Tag>) -> Changes {
+        let (pushes, pusher) = (self.pushes(), &self.pusher);
+        let deletion = match &self.write {
+            Write::DeleteManifest(Reference::Digest(digest)) => Some(pushes.delete(pusher, digest, Content::Manifest)),
+            Write::DeleteBlob(digest) => Some(pushes.delete(pusher, digest, Content::Blob)),
+            _ => None,
+        };
+        Changes { tags: tags.into_iter().map(|tag| pushes.write_tag(pusher, tag)).collect(), deletion }
     }
 
     /// The request with a body that is staged, if it brings content and that can be.
@@ -93,12 +154,16 @@ impl Pushing<'_> {
 
     /// What had landed before, and whether that was nothing.
     fn landing(&self, headers: &HeaderMap) -> Option<(Landing, bool)> {
-        let begin = |algorithm| Some((self.pushes().begin(algorithm, upload::length(headers))?, true));
+        let length = upload::length(headers);
+        let begin = |algorithm| Some((self.pushes().begin(algorithm, length)?, true));
         match &self.write {
-            Write::Manifest { digest, .. } => begin(digest.map_or(Algorithm::Sha256, |one| one.algorithm())),
+            Write::Manifest { digest, .. } => {
+                let algorithm = digest.map_or(Algorithm::Sha256, |one| one.algorithm());
+                Some((self.pushes().begin_manifest(algorithm, length)?, true))
+            }
             Write::Begin { digest: Some(digest), mount: None, .. } => begin(digest.algorithm()),
             Write::Chunk { location, from, digest } => {
-                let landing = self.pushes().resume(&self.pusher, location, *from)?;
+                let landing = self.pushes().resume(&self.pusher, location, *from, length)?;
                 match digest {
                     // All of it comes now: it is hashed as it will be named.
                     Some(digest) if landing.is_empty() => begin(digest.algorithm()),
@@ -109,35 +174,35 @@ impl Pushing<'_> {
         }
     }
 
-    /// Has the cache learn what the registry's answer says.
-    async fn heed(&self, status: StatusCode, said: &HeaderMap, staged: Option<Staged>) {
+    /// Has the cache learn what the registry's answer says. `tag` is the write of the tag in the path, if that has taken effect.
+    async fn heed(&self, status: StatusCode, said: &HeaderMap, staged: Option<Staged>, tag: Option<TagWrite>) {
         let (pushes, pusher) = (self.pushes(), &self.pusher);
         let is_accepted = status == StatusCode::CREATED;
         match &self.write {
-            Write::Manifest { reference, digest, media_type } if status.is_success() => {
-                let tag = if let Reference::Tag(tag) = reference { Some(tag.clone()) } else { None };
-                if let Some(tag) = &tag {
-                    self.context.proxy.cache.forget_tag(&pusher.caller().place, tag);
-                }
-                let accepted = upload::accepted(said);
-                let is_one = digest.is_none_or(|digest| accepted.is_none_or(|accepted| accepted == digest));
+            Write::Manifest { digest, media_type, .. } if status.is_success() => {
+                upload::tagged(said).iter().for_each(|tag| pushes.forget_tag(pusher, tag));
+                let accepted = digest.or(upload::accepted(said));
+                let is_one = accepted.is_none_or(|accepted| upload::is_of(said, &accepted));
                 let Some(Staged { staging, .. }) = staged.filter(|_| is_accepted && is_one) else { return };
-                let manifest = PushedManifest { tag, digest: digest.or(accepted), media_type: media_type.clone() };
+                let manifest = PushedManifest { tag, digest: accepted, media_type: media_type.clone() };
                 if let Some(digest) = pushes.accepted_manifest(pusher, manifest, staging).await {
                     self.prove(&digest, Content::Manifest, false).await;
                 }
             }
-            Write::Begin { mount: Some(digest), .. } if is_accepted && is_of(said, digest) => {
-                let is_linked = pushes.mounted(pusher, digest).await;
-                if is_linked {
-                    self.prove(digest, Content::Blob, true).await;
+            // Threat: a registry that uploads the body instead answers 201, too, and a mount that nobody made would open a private blob
+            // to whoever may read here. Only the registry's own word for this very digest tells a mount.
+            Write::Begin { mount: Some(mount), digest, .. } if is_accepted => {
+                let is_mounted = digest.is_none_or(|digest| digest == *mount) && upload::proves(said, mount);
+                if is_mounted && pushes.mounted(pusher, mount).await {
+                    self.prove(mount, Content::Blob, true).await;
                 }
             }
             Write::Begin { digest: Some(digest), mount: None, .. } | Write::Chunk { digest: Some(digest), .. }
-                if is_accepted && is_of(said, digest) =>
+                if is_accepted && upload::is_of(said, digest) =>
             {
                 let Some(Staged { staging, .. }) = staged else { return };
-                if pushes.accepted_blob(pusher, *digest, staging).await {
+                let is_one_request = matches!(self.write, Write::Begin { .. });
+                if pushes.accepted_blob(pusher, *digest, staging, is_one_request).await {
                     self.prove(digest, Content::Blob, false).await;
                 }
             }
@@ -150,13 +215,6 @@ impl Pushing<'_> {
             }
             Write::Chunk { location, .. } => self.heed_chunk(location, status, said, staged).await,
             Write::Cancel { location } => pushes.cancelled(pusher, location),
-            Write::DeleteManifest(Reference::Tag(tag)) if status.is_success() => {
-                self.context.proxy.cache.forget_tag(&pusher.caller().place, tag);
-            }
-            Write::DeleteManifest(Reference::Digest(digest)) if status.is_success() => {
-                pushes.deleted(pusher, digest, Content::Manifest);
-            }
-            Write::DeleteBlob(digest) if status.is_success() => pushes.deleted(pusher, digest, Content::Blob),
             _ => {}
         }
     }
@@ -201,9 +259,4 @@ impl Pushing<'_> {
         };
         let _ = tokio::time::timeout(PROOF_WAIT, asking).await; // without it the next pull asks
     }
-}
-
-/// Whether the registry accepted this content, as far as it says.
-fn is_of(said: &HeaderMap, digest: &Digest) -> bool {
-    upload::accepted(said).is_none_or(|accepted| accepted == *digest)
 }

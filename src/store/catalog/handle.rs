@@ -170,10 +170,16 @@ impl Catalog {
         self.offer(Change::Tag(entry));
     }
 
-    /// Removes a tag, for all answers or for one class of `Accept` and one right. Its history stays.
+    /// Removes a tag, for all answers or for one class of `Accept` and one right. Its history stays. The removal of all is never
+    /// dropped.
     pub fn forget_tag(&self, registry: &str, repository: &Repository, tag: &Tag, only: Option<(Accept, Learned)>) {
         let (registry, repository, tag) = (registry.into(), repository.clone(), tag.clone());
-        self.offer(Change::ForgetTag { registry, repository, tag, only });
+        let change = Change::ForgetTag { registry, repository, tag, only };
+        if only.is_some() {
+            self.offer(change);
+        } else {
+            self.queue.send_retained(change);
+        }
     }
 
     /// Removes the link of a content that a place no longer has; of a manifest every tag there that means it, too. It is
