@@ -68,8 +68,8 @@ pub(super) async fn heard(route: &Route, rendered: Rendered, is_away: bool) -> M
         Speaker::Registry | Speaker::Proxy => true,
         Speaker::Gateway => false,
         Speaker::Unheard => {
-            let headers = rendered.response.headers().clone();
-            Refused { status, headers, body }.speaker() == Speaker::Registry
+            let headers = rendered.response.headers().clone(); // the challenge in them is the mirror's own
+            Refused { status, headers, body }.is_own_word()
         }
     };
     let is_no_endpoint = matches!(route, Route::Referrers(..)) && status == StatusCode::NOT_FOUND;

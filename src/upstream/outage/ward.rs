@@ -174,6 +174,7 @@ impl Ward {
         self.why = None;
         self.since = None;
         self.trials = 0;
+        self.vain = 0;
     }
 
     /// Nobody waits for it any longer.
