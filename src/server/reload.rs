@@ -38,6 +38,7 @@ impl Current {
 
     /// Notes that a reload failed. Each reason is logged once.
     fn fail(&mut self, why: String, metrics: &Metrics) {
+        metrics.reload(false); // who reads the line finds the metric as it says
         if self.failed.as_ref().is_none_or(|failed| failed.why != why) {
             let seconds = RETRY.as_secs();
             error!(
@@ -45,7 +46,6 @@ impl Current {
             );
         }
         self.failed = Some(Failed { why, tried: Instant::now() });
-        metrics.reload(false);
     }
 }
 

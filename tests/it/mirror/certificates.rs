@@ -44,8 +44,9 @@ async fn the_operators_certificate_is_served_and_exchanged_and_a_broken_one_is_n
         let client = crate::support::client::Client::direct(proxy.mirror()).trusting(&own.certificate);
         client.tls("any.example.org:443").await.is_ok()
     };
-    let log = Log::begin();
     assert!(served(one).await && !served(two).await);
+    let log = Log::begin();
+    assert!(proxy.mirror_client().tls("any.example.org:443").await.is_err(), "the proxy's CA did not sign it");
     let told = || log.warnings(&["does not trust the certificate in mirror.tls", "--ca-file"]).len();
     eventually("the cure is told", || told() == 1).await;
     install(two);
