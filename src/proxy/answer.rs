@@ -4,12 +4,12 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
-use super::respond::API_VERSION;
+use super::respond::{API_VERSION, Speaker};
 use crate::cache::{Fault, FaultKind, NoAnswer, Retry, Said};
-use crate::oci::{Authority, Look, document};
+use crate::oci::{Authority, Challenge, Look, document};
 use crate::store;
 use crate::upstream::AskError;
 use crate::upstream::{self, Endpoint, Error};
@@ -107,6 +107,28 @@ impl Refused {
         }
         document::<Errors>(&self.body).is_some()
     }
+
+    /// Whose refusal it is.
+    pub(crate) fn speaker(&self) -> Speaker {
+        match speaker(self.status, &self.headers) {
+            Speaker::Unheard if self.is_own_word() => Speaker::Registry,
+            Speaker::Unheard => Speaker::Gateway,
+            said => said,
+        }
+    }
+}
+
+/// Whose word an answer of an upstream's is, as far as its head tells. A challenge is the registry's in any words: a server
+/// that asks for its passwords in its place sends pages.
+pub(crate) fn speaker(status: StatusCode, headers: &HeaderMap) -> Speaker {
+    let said = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let is_known = |challenge: &Challenge| matches!(challenge, Challenge::Bearer(_) | Challenge::Basic { .. });
+    if !status.is_client_error() || (status == StatusCode::UNAUTHORIZED && Challenge::parse(said).iter().any(is_known))
+    {
+        return Speaker::Registry;
+    }
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if Look::of(media_type) == Look::Page { Speaker::Gateway } else { Speaker::Unheard }
 }
 
 /// Why the cache has no answer, of what it or this room knows. Here, and nowhere else, a fault's cause is told by
@@ -223,6 +245,14 @@ mod tests {
             }
             let refused = Refused { status: StatusCode::NOT_FOUND, headers, body: Bytes::from_static(body.as_bytes()) };
             assert_eq!(refused.is_own_word(), expected, "{media_type} {body}");
+            assert_eq!(refused.speaker() == Speaker::Registry, expected, "{media_type} {body}");
+            let asks = Refused { status: StatusCode::UNAUTHORIZED, ..refused.clone() };
+            assert_eq!(asks.speaker() == Speaker::Registry, expected, "{media_type} {body}");
+            let mut challenging = asks;
+            for (challenge, is_known) in [("Negotiate", expected), ("Basic realm=\"r\"", true)] {
+                challenging.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+                assert_eq!(challenging.speaker() == Speaker::Registry, is_known, "{media_type} {body} {challenge}");
+            }
         }
     }
 }

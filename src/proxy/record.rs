@@ -175,14 +175,14 @@ impl Record {
 
     /// Follows the answer's body to its end. An error that is not the proxy's own is an upstream's.
     pub(crate) fn attach(mut self, rendered: Rendered) -> Rendered {
-        let Rendered { response, reason, declined } = rendered;
+        let Rendered { response, reason, declined, speaker } = rendered;
         let status = response.status();
         if let Some(reason) = &reason {
             self.line.detail.get_or_insert_with(|| reason.clone());
         } else if status.is_client_error() || status.is_server_error() {
             self.line.detail.get_or_insert_with(|| format!("the upstream answered {}", status.as_u16()));
         }
-        Rendered { response: self.attached(response), reason, declined }
+        Rendered { response: self.attached(response), reason, declined, speaker }
     }
 
     fn attached(mut self, response: Response<Body>) -> Response<Body> {

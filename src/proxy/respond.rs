@@ -31,9 +31,23 @@ const AWAY: &str = "destination_unavailable";
 /// The `Proxy-Status` where the registry is not asked, as too many files are open here.
 const OURS: &str = "connection_limit_reached";
 
+/// Whose word an answer is, where that decides whether another registry is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaker {
+    /// The registry's.
+    Registry,
+    /// That of a server before the registry, which may be away.
+    Gateway,
+    /// This proxy's.
+    Proxy,
+    /// It came as it streams: its body shows it.
+    Unheard,
+}
+
 /// An answer as a client gets it, and what the audit log is to be told of it.
 pub(crate) struct Rendered {
     pub(crate) response: Response<Body>,
+    pub(crate) speaker: Speaker,
     /// Why it is an error, where the proxy says so: for the access line.
     pub(crate) reason: Option<String>,
     /// Why the proxy refuses the request, where it does and the audit log was not told so yet.
@@ -127,13 +141,14 @@ impl Failure {
         for (name, value) in &self.fields {
             headers.insert(name, value.clone());
         }
-        Rendered { response, reason: Some(self.message.clone()), declined: self.declined().map(str::to_owned) }
+        let (reason, declined) = (Some(self.message.clone()), self.declined().map(str::to_owned));
+        Rendered { response, speaker: Speaker::Proxy, reason, declined }
     }
 }
 
 impl From<Response<Body>> for Rendered {
     fn from(response: Response<Body>) -> Self {
-        Self { response, reason: None, declined: None }
+        Self { response, speaker: Speaker::Unheard, reason: None, declined: None }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode};
 
-use super::answer::{FaultCause, Refused};
+use super::answer::{self, FaultCause, Refused};
 use super::faults;
 use super::record::Record;
 use super::respond::{self, Failure, Rendered};
@@ -76,9 +76,13 @@ impl ServedAnswer {
 
     fn render(self) -> Rendered {
         match self {
-            Self::Message(response) => response.into(),
+            Self::Message(response) => {
+                let speaker = answer::speaker(response.status(), response.headers());
+                Rendered { speaker, ..response.into() }
+            }
             Self::Refused(refused, kind) => {
-                Rendered { reason: Some(refused.to_string()), ..faults::pass_on(&refused, kind).into() }
+                let (reason, speaker) = (Some(refused.to_string()), refused.speaker());
+                Rendered { reason, speaker, ..faults::pass_on(&refused, kind).into() }
             }
             Self::Failure(failure) => failure.render(),
         }

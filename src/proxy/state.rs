@@ -1,6 +1,7 @@
 //! Holds what all connections share, and ends them in a drain.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::clients::Guesses;
 use super::clients::shared_address::SharedAddress;
+use super::door::lingering::Lingerer;
 use super::door::untrusting::Untrusting;
 use super::labels;
 use super::limit::{self, Limiter};
@@ -158,6 +160,11 @@ impl Proxy {
             pulls_left: policy.authenticated.quotas().quota(registry.name()).map(|quota| quota.remaining),
         };
         policy.registries.iter().map(of).collect()
+    }
+
+    /// Closes the connections of a client without losing its last answers.
+    pub(crate) fn lingerer(&self, client: IpAddr) -> Lingerer {
+        Lingerer::new(self.limiter.clone(), self.background.clone(), self.stop.clone(), client)
     }
 
     /// Returns when a drain has begun. Cancel-safe.

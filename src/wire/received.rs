@@ -1,76 +1,88 @@
-//! The body of a request, of which a little that nobody reads is read off before the answer goes out.
+//! The body of a request, of which it is known whether anybody read it to its end.
 //!
-//! Threat: none; a courtesy to clients. A stream of HTTP/2 that is answered before its body has come is reset, and some
-//! clients (curl 7.88) then show the reset in place of the answer, even where it is `NO_ERROR` (RFC 9113, 8.1).
-//! Bound: so many bytes for so long, and nothing of them is kept. A longer body, and one that waits for a `100
-//! Continue`, is left.
+//! A server may answer before it has read a request's body, and clients send on meanwhile: such a connection of HTTP/1.1
+//! ends with the answer, and should say so (RFC 9112, 9.6); such a stream of HTTP/2 has to be read on, since some clients
+//! show its reset in place of the answer, even where it is `NO_ERROR` (RFC 9113, 8.1).
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::EXPECT;
 use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-/// So much is read off.
-const LIMIT: u64 = 64 << 10;
-/// And for so long.
-const TIME: Duration = Duration::from_secs(1);
+/// What HTTP/1.1 may have read along with a head: such a body can end with its request all the same.
+const READ_ALONG: u64 = 8 << 10;
+
+/// Takes what nobody reads of a body of HTTP/2.
+pub type Takes<B> = Arc<dyn Fn(B) + Send + Sync>;
 
 /// A request's body as it comes.
-pub struct Received<B = Incoming>(Kind<B>);
-
-/// What is left of a body that is handed over.
-pub struct Leftover<B = Incoming>(Option<Arc<Mutex<B>>>);
-
-enum Kind<B> {
-    Direct(B),
-    Shared(Arc<Mutex<B>>),
-    /// There is none.
-    Empty,
+pub struct Received<B: Body = Incoming> {
+    body: Option<B>,
+    is_ended: bool,
+    unread: Unread<B>,
 }
 
-impl<B> Received<B> {
+/// Whether a body of HTTP/1.1 was dropped before its end.
+#[derive(Clone, Debug, Default)]
+pub struct IsLeft(Option<Arc<AtomicBool>>);
+
+/// What becomes of a body that is dropped before its end.
+enum Unread<B> {
+    Dropped,
+    Said(Arc<AtomicBool>),
+    Taken(Takes<B>),
+}
+
+impl<B: Body> Received<B> {
     /// No body: for a request that the proxy makes of another one.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Kind::Empty)
+        Self { body: None, is_ended: true, unread: Unread::Dropped }
     }
-}
 
-impl<B: Body<Data = Bytes> + Unpin> Received<B> {
-    /// The same request, and what will be left of its body.
-    pub fn of(request: Request<B>) -> (Request<Self>, Leftover<B>) {
-        let waits = request.headers().contains_key(EXPECT) || request.body().size_hint().lower() > LIMIT;
-        if request.version() != Version::HTTP_2 || request.body().is_end_stream() || waits {
-            return (request.map(|body| Self(Kind::Direct(body))), Leftover(None));
-        }
-        let (parts, body) = request.into_parts();
-        let shared = Arc::new(Mutex::new(body));
-        (Request::from_parts(parts, Self(Kind::Shared(shared.clone()))), Leftover(Some(shared)))
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Leftover<B> {
-    /// Reads off what nobody reads any more, within the bounds.
-    pub async fn read_off(self) {
-        // Else somebody still reads it.
-        let Some(body) = self.0.and_then(Arc::into_inner) else { return };
-        let mut body = body.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let reading = async {
-            let mut read = 0;
-            while read <= LIMIT
-                && let Some(Ok(frame)) = body.frame().await
-            {
-                read += frame.data_ref().map_or(0, |data| data.len() as u64);
-            }
+    /// The same request. Of HTTP/2, `takes` gets what is left of its body.
+    pub fn of(request: Request<B>, takes: &Takes<B>) -> (Request<Self>, IsLeft) {
+        let mut is_left = IsLeft::default();
+        let is_long = || {
+            // Chunks may have come with their head; nobody knows.
+            let length = request.body().size_hint().exact();
+            length.is_some_and(|length| length > READ_ALONG) || request.headers().contains_key(EXPECT)
         };
-        let _ = tokio::time::timeout(TIME, reading).await; // the rest is reset
+        let unread = if request.body().is_end_stream() {
+            Unread::Dropped
+        } else if request.version() == Version::HTTP_2 {
+            Unread::Taken(takes.clone())
+        } else if is_long() {
+            Unread::Said(is_left.0.insert(Arc::default()).clone())
+        } else {
+            Unread::Dropped
+        };
+        (request.map(|body| Self { body: Some(body), is_ended: false, unread }), is_left)
+    }
+}
+
+impl IsLeft {
+    /// Whether it was, so far.
+    #[must_use]
+    pub fn get(&self) -> bool {
+        self.0.as_ref().is_some_and(|is_left| is_left.load(Ordering::Acquire))
+    }
+}
+
+impl<B: Body> Drop for Received<B> {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take().filter(|body| !self.is_ended && !body.is_end_stream()) else { return };
+        match &self.unread {
+            Unread::Dropped => {}
+            Unread::Said(is_left) => is_left.store(true, Ordering::Release),
+            Unread::Taken(takes) => takes(body),
+        }
     }
 }
 
@@ -79,90 +91,76 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Received<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match &mut self.get_mut().0 {
-            Kind::Direct(body) => Pin::new(body).poll_frame(cx),
-            Kind::Shared(body) => Pin::new(&mut *body.lock().unwrap_or_else(PoisonError::into_inner)).poll_frame(cx),
-            Kind::Empty => Poll::Ready(None),
-        }
+        let this = self.get_mut();
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(cx);
+        this.is_ended |= match &polled {
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers(),
+            Poll::Ready(None | Some(Err(_))) => true,
+            Poll::Pending => false,
+        };
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Kind::Direct(body) => body.is_end_stream(),
-            Kind::Shared(body) => body.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream(),
-            Kind::Empty => true,
-        }
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Kind::Direct(body) => body.size_hint(),
-            Kind::Shared(body) => body.lock().unwrap_or_else(PoisonError::into_inner).size_hint(),
-            Kind::Empty => SizeHint::with_exact(0),
-        }
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::Mutex;
 
-    use futures_util::StreamExt as _;
-    use http_body_util::StreamBody;
+    use http_body_util::{BodyExt as _, Full};
 
     use super::*;
 
-    /// A body of so many pieces of 1 KiB, which counts what is read of it; after them it ends, or nothing comes.
-    fn body(pieces: usize, ends: bool, read: &Arc<AtomicUsize>) -> crate::wire::Body {
-        let read = read.clone();
-        let come = futures_util::stream::iter(0..pieces).map(move |_| {
-            read.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(&[0; 1024])))
+    type Left = Arc<Mutex<Vec<Full<Bytes>>>>;
+
+    /// A request, and where its body is taken.
+    fn received(version: Version, length: usize) -> (Request<Received<Full<Bytes>>>, IsLeft, Left) {
+        let left = Left::default();
+        let takes: Takes<_> = Arc::new({
+            let left = left.clone();
+            move |body| left.lock().unwrap().push(body)
         });
-        let rest = futures_util::stream::pending().take(if ends { 0 } else { 1 });
-        crate::wire::Body::wrap(StreamBody::new(come.chain(rest)))
+        let request = Request::builder().version(version).body(Full::from(vec![0; length])).unwrap();
+        let (request, is_left) = Received::of(request, &takes);
+        (request, is_left, left)
     }
 
-    fn request(version: Version, body: crate::wire::Body) -> Request<crate::wire::Body> {
-        Request::builder().version(version).body(body).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_little_is_read_off_and_no_more() {
+    #[tokio::test]
+    async fn what_nobody_reads_is_told_or_taken() {
         let table = [
-            (Version::HTTP_2, 10, true, 10),
-            (Version::HTTP_2, 10, false, 10),
-            (Version::HTTP_2, 1000, true, 65),
-            (Version::HTTP_11, 10, true, 0),
+            (Version::HTTP_11, 0, (false, 0)),
+            (Version::HTTP_11, 100, (false, 0)),
+            (Version::HTTP_11, 100_000, (true, 0)),
+            (Version::HTTP_2, 0, (false, 0)),
+            (Version::HTTP_2, 100, (false, 1)),
+            (Version::HTTP_2, 100_000, (false, 1)),
         ];
-        for (version, pieces, ends, expected) in table {
-            let (read, begun) = (Arc::default(), tokio::time::Instant::now());
-            let (received, leftover) = Received::of(request(version, body(pieces, ends, &read)));
-            drop(received);
-            leftover.read_off().await;
-            assert_eq!(read.load(Ordering::Relaxed), expected, "{version:?} {pieces} {ends}");
-            assert!(begun.elapsed() <= TIME + Duration::from_millis(1));
+        for (version, length, expected) in table {
+            let (request, is_left, left) = received(version, length);
+            let held = request.into_body();
+            assert!(!is_left.get() && left.lock().unwrap().is_empty(), "somebody may read it yet");
+            drop(held);
+            assert_eq!((is_left.get(), left.lock().unwrap().len()), expected, "{version:?} {length}");
+            let (request, is_left, left) = received(version, length);
+            assert_eq!(request.into_body().collect().await.unwrap().to_bytes().len(), length);
+            assert!(!is_left.get() && left.lock().unwrap().is_empty(), "{version:?} {length} was read");
         }
     }
 
-    #[tokio::test]
-    async fn what_somebody_reads_is_left_alone() {
-        let read = Arc::default();
-        let (mut received, leftover) = Received::of(request(Version::HTTP_2, body(3, true, &read)));
-        leftover.read_off().await;
-        assert_eq!(read.load(Ordering::Relaxed), 0);
-        assert!(received.body_mut().frame().await.is_some());
-        assert_eq!(read.load(Ordering::Relaxed), 1);
-    }
-
-    #[tokio::test]
-    async fn who_waits_to_be_told_to_go_on_is_not_kept_waiting() {
-        let read = Arc::default();
-        let mut request = request(Version::HTTP_2, body(3, true, &read));
-        request.headers_mut().insert(EXPECT, "100-continue".parse().unwrap());
-        let (received, leftover) = Received::of(request);
-        drop(received);
-        leftover.read_off().await;
-        assert_eq!(read.load(Ordering::Relaxed), 0);
+    #[test]
+    fn a_small_body_that_waits_to_be_wanted_ends_its_connection() {
+        let takes: Takes<Full<Bytes>> = Arc::new(|_| {});
+        let request = Request::builder().header(EXPECT, "100-continue").body(Full::from("x")).unwrap();
+        let (request, is_left) = Received::of(request, &takes);
+        drop(request);
+        assert!(is_left.get());
     }
 }

@@ -392,4 +392,20 @@ async fn the_cures_of_a_mirror_are_its_own() {
     let image = format!("{}/quay.io/org/app:1", proxy.mirror());
     let (status, said) = of_mirrors(&[&image, "--mirror", &url]).await;
     assert!(status == 1 && said.contains("give it a host") && said.contains("pulls by this name fail"), "{said}");
+    // Without an image, what Docker asks its mirrors for.
+    let (status, said) = of_mirrors(&["--mirror", &url]).await;
+    assert!(
+        status == 0 && said.contains("warn  the mirror, registry: docker.io is no registry of this mirror"),
+        "{said}"
+    );
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("etc/docker")).unwrap();
+    let daemon = format!("{{\"registry-mirrors\": [\"{url}\"]}}");
+    std::fs::write(root.path().join("etc/docker/daemon.json"), daemon).unwrap();
+    let (status, said) = of_mirrors(&["--root", root.path().to_str().unwrap()]).await;
+    assert!(
+        status == 1 && said.contains("FAIL  Docker mirror, registry") && said.contains("set mirror.default"),
+        "{said}"
+    );
+    assert!(registry.requests().iter().all(|request| !request.path.contains("hello-world")), "nobody is asked");
 }

@@ -2,6 +2,7 @@
 
 mod balancer;
 mod by_name;
+mod early;
 mod outer;
 
 use std::net::SocketAddr;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use http::header::{ACCEPT, AUTHORIZATION, HOST};
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
 use rustls::CertificateError;
 
 use super::found::{FoundMirror, MirrorNaming, PODMAN, THE};
@@ -13,7 +13,7 @@ use super::login::{self, MirrorLogin};
 use super::report::{Found, Problem, Reporter};
 use super::talk::{self, Answer, ask, speak};
 use super::trust::PeerTrust;
-use super::verdict::{LOG, fix, refused};
+use super::verdict::{LOG, fix_at_mirror, refused};
 use crate::oci::{Accept, Authority, Bearer, Reference, Repository};
 use crate::wire::Body;
 
@@ -80,7 +80,10 @@ async fn go(
         return Ok(None);
     }
     let Some(entrance) = reporter.step(&step("/v2/"), mirror.ping().await)? else { return Ok(None) };
-    let Some((repository, reference)) = &asked.image else { return Ok(Some(())) };
+    let Some((repository, reference)) = &asked.image else {
+        let known = mirror.knows(asked, &entrance).await;
+        return reporter.step(&step("registry"), known);
+    };
     reporter.step(&step("image"), mirror.image(asked, repository, reference, entrance).await)
 }
 
@@ -172,6 +175,10 @@ impl Mirror<'_> {
     }
 
     async fn get(&self, path: &str, authorization: Option<&HeaderValue>) -> anyhow::Result<Answer> {
+        self.ask(Method::GET, path, authorization).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, authorization: Option<&HeaderValue>) -> anyhow::Result<Answer> {
         let stream = talk::connect(&self.to).await?;
         let mut sender = if self.found.url.is_tls() {
             let secured = self.trust.secure(hyper_util::rt::TokioIo::new(stream), &self.to).await;
@@ -179,7 +186,7 @@ impl Mirror<'_> {
         } else {
             speak(stream).await?
         };
-        let request = Request::get(path).header(HOST, self.found.url.authority());
+        let request = Request::builder().method(method).uri(path).header(HOST, self.found.url.authority());
         let mut request = request.header(ACCEPT, Accept::EVERYTHING.to_string());
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
@@ -224,6 +231,44 @@ impl Mirror<'_> {
         }
     }
 
+    /// Whether the mirror knows the registry that is asked for: by HEAD, which counts as no pull anywhere. What the registry says
+    /// of that image is not asked.
+    async fn knows(&self, asked: &ImageAsked, entrance: &Entrance) -> Result<((), Found), Problem> {
+        let failed = |error: anyhow::Error| problem(self.found, format!("{error:#}"), LOG);
+        let path = self.path(asked, "library/hello-world", "latest");
+        let answer = self.ask(Method::HEAD, &path, entrance.login.as_ref()).await.map_err(failed)?;
+        if answer.status != StatusCode::NOT_FOUND || !answer.is_of_the_proxy() {
+            return Ok(((), Found::Well(format!("{} is a registry of this mirror", asked.registry))));
+        }
+        let words = format!(
+            "{} is no registry of this mirror: {}",
+            asked.registry,
+            answer.header("proxy-status").unwrap_or_default()
+        );
+        if self.found.client == THE {
+            let fix =
+                "name an image of a registry that it has, or add this one to registries in the mirror's configuration";
+            return Ok(((), Found::Doubtful(Problem::new(words, fix))));
+        }
+        let fix = "add it to registries in the mirror's configuration, or set mirror.default where the client names no registry";
+        Err(problem(self.found, words, fix))
+    }
+
+    /// A manifest's path as the client asks for it.
+    fn path(&self, asked: &ImageAsked, repository: &str, reference: &str) -> String {
+        let ns = match self.found.naming {
+            MirrorNaming::Namespace => format!("?ns={}", asked.registry),
+            MirrorNaming::Silent | MirrorNaming::Own => String::new(),
+        };
+        format!("{}{}/{repository}/manifests/{reference}{ns}", self.found.url.root(), self.api())
+    }
+
+    /// `/v2`, with what follows it for this mirror.
+    fn api(&self) -> String {
+        let (base, api) = (self.found.url.base(), self.found.url.api());
+        api.strip_prefix(&base).unwrap_or(&api).to_owned()
+    }
+
     /// How a client gets a user and a password of the mirror's.
     fn log_in(&self) -> String {
         let host = self.found.url.authority();
@@ -235,31 +280,9 @@ impl Mirror<'_> {
         )
     }
 
-    /// What helps with an answer that is no image.
     fn cure(&self, answer: &Answer) -> String {
-        let words = answer.words();
-        let is_told =
-            |part: &str| words.contains(part) || answer.header("proxy-status").is_some_and(|told| told.contains(part));
-        match answer.status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_told("takes no credentials") => {
-                "the registry gives this to known users only, and under this name no client's password is sent on: set auth (and \
-                 repositories) for the registry in the mirror's configuration, or give it a host of its own in mirror.names and \
-                 log in to that; if auth is set, the registry refuses those credentials"
-                    .to_owned()
-            }
-            StatusCode::UNAUTHORIZED if image::challenge(answer).is_none() => self.log_in(),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !answer.is_of_the_proxy() => {
-                let host = self.found.url.authority();
-                format!("the image is private or does not exist: log this client in to {host}, as docker login does")
-            }
-            StatusCode::NOT_FOUND if is_told("registries") => {
-                "correct the name, or add the registry to registries in the mirror's configuration".to_owned()
-            }
-            StatusCode::NOT_FOUND if is_told("mirror.default") => {
-                "set mirror.default in the mirror's configuration, or name the registry".to_owned()
-            }
-            _ => fix(answer),
-        }
+        let log_in = image::challenge(answer).is_none().then(|| self.log_in());
+        fix_at_mirror(answer, self.found.url.authority(), log_in.as_deref())
     }
 
     /// Fetches the manifest by the name that the client gives it.
@@ -271,14 +294,8 @@ impl Mirror<'_> {
         entrance: Entrance,
     ) -> Result<((), Found), Problem> {
         let Entrance { challenge, login } = entrance;
-        let base = self.found.url.base();
-        let api = self.found.url.api();
-        let api = api.strip_prefix(&base).unwrap_or(&api);
-        let ns = match self.found.naming {
-            MirrorNaming::Namespace => format!("?ns={}", asked.registry),
-            MirrorNaming::Silent | MirrorNaming::Own => String::new(),
-        };
-        let path = format!("{}{api}/{repository}/manifests/{reference}{ns}", self.found.url.root());
+        let api = self.api();
+        let path = self.path(asked, repository.as_str(), &reference.to_string());
         let failed = |error: anyhow::Error| problem(self.found, format!("{error:#}"), LOG);
         let mut answer = self.get(&path, login.as_ref()).await.map_err(failed)?;
         let challenge = image::challenge(&answer).filter(|_| answer.status == StatusCode::UNAUTHORIZED).or(challenge);

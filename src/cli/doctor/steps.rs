@@ -143,7 +143,8 @@ async fn connect(proxy: &ProxyClient, to: &Authority) -> Result<(OpenTunnel, Fou
                     "add this machine's network to clients.allow in the proxy's configuration"
                 }
                 StatusCode::FORBIDDEN => {
-                    "if clients should reach this host, add it to registries or tunnel.allow in the proxy's configuration"
+                    "if clients should reach this host, add it to registries or tunnel.allow in the proxy's configuration; if the \
+                     image's name begins with a mirror, test that with --mirror and its URL"
                 }
                 _ => LOG,
             };

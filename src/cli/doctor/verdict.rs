@@ -46,6 +46,33 @@ pub(super) fn fix(answer: &Answer) -> String {
     }
 }
 
+/// What helps with an answer of the mirror at `host` that is no image. `log_in` says how its client logs in, where the mirror asks
+/// for a user of its own.
+pub(super) fn fix_at_mirror(answer: &Answer, host: &str, log_in: Option<&str>) -> String {
+    let words = answer.words();
+    let is_told =
+        |part: &str| words.contains(part) || answer.header("proxy-status").is_some_and(|told| told.contains(part));
+    match (answer.status, log_in) {
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) if is_told("takes no credentials") => {
+            "the registry gives this to known users only, and under this name no client's password is sent on: set auth (and \
+             repositories) for the registry in the mirror's configuration, or give it a host of its own in mirror.names and \
+             log in to that; if auth is set, the registry refuses those credentials"
+                .to_owned()
+        }
+        (StatusCode::UNAUTHORIZED, Some(log_in)) => log_in.to_owned(),
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) if !answer.is_of_the_proxy() => {
+            format!("the image is private or does not exist: log this client in to {host}, as docker login does")
+        }
+        (StatusCode::NOT_FOUND, _) if is_told("registries") => {
+            "correct the name, or add the registry to registries in the mirror's configuration".to_owned()
+        }
+        (StatusCode::NOT_FOUND, _) if is_told("mirror.default") => {
+            "set mirror.default in the mirror's configuration, or name the registry".to_owned()
+        }
+        _ => fix(answer),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;

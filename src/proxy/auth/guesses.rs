@@ -1,7 +1,7 @@
 //! Paces passwords for a registry that come from somebody who is not known to have a right.
 //!
-//! Where the registry answers itself, it paces them itself. Where this proxy does, because the registry is away or
-//! because the proxy holds credentials of its own, they are paced here.
+//! Where the registry answers itself, it paces them itself. Where this proxy does, because the registry is away or throttles,
+//! because the proxy holds credentials of its own, or because it is never asked (`_catalog`), they are paced here.
 
 use http::StatusCode;
 
@@ -53,19 +53,33 @@ pub(crate) async fn is_for_all(context: &Context<'_>, token_request: &TokenReque
     true
 }
 
-/// The same as [`admit`] for a read in `repository` with a password while the registry is unreachable.
+/// The same as [`admit`] for a read in `repository` with a password while the registry is unreachable or throttles.
 ///
 /// # Errors
 /// As [`admit`].
 pub(crate) async fn admit_reader(context: &Context<'_>, repository: &Repository) -> Result<(), Failure> {
-    let Some(credential) = &context.authorization else { return Ok(()) };
-    let Some(user) = credential.user() else { return Ok(()) };
-    let mac = bearers::mac(&context.proxy.cache, credential);
+    let Some((user, mac)) = carried(context) else { return Ok(()) };
     let place = Place { registry: context.origin.clone(), repository: repository.clone() };
     if is_granted(context, &place, &mac) || is_public(context, &place).await {
         return Ok(());
     }
     wait(context, &user, mac).await.map(drop)
+}
+
+/// The same as [`admit`] for a question about all repositories, with a password of somebody who has shown a right in none of
+/// them.
+///
+/// # Errors
+/// As [`admit`].
+pub(crate) async fn admit_stranger(context: &Context<'_>) -> Result<(), Failure> {
+    let Some((user, mac)) = carried(context) else { return Ok(()) };
+    wait(context, &user, mac).await.map(drop)
+}
+
+/// The user, and the MAC of user and password, of the request.
+fn carried(context: &Context<'_>) -> Option<(String, [u8; 32])> {
+    let credential = context.authorization.as_ref()?;
+    Some((credential.user()?, bearers::mac(&context.proxy.cache, credential)))
 }
 
 fn places(context: &Context<'_>, token_request: &TokenRequest) -> impl Iterator<Item = Place> {

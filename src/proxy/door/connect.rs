@@ -8,6 +8,7 @@ use http::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tracing::debug;
 
+use super::lingering::Lingering;
 use super::{intercept, tunnel};
 use crate::oci::{Authority, BadAuthority, Code};
 use crate::proxy::clients::Client;
@@ -19,7 +20,7 @@ use crate::proxy::registry::verdict::Verdict;
 use crate::proxy::respond::{self, Failure, Rendered};
 use crate::proxy::state::Proxy;
 use crate::upstream::{self, EgressStream};
-use crate::wire::{Body, Received};
+use crate::wire::{Body, Guarded, Received};
 
 /// Answers a CONNECT. What follows a 200 goes on in a task of its own, which keeps the `stream`: a connection of HTTP/2 that
 /// carries nothing but tunnels is not idle.
@@ -61,8 +62,7 @@ pub(crate) async fn answer(
                 }
             };
             record.judged(verdict.label(), 200);
-            upgrade(proxy, request, move |proxy, upgraded| async move {
-                let _kept = (counted, stream);
+            upgrade(proxy, client.from.address, request, (counted, stream), move |proxy, upgraded| async move {
                 drop(record); // its requests have lines of their own
                 intercept::run(proxy, client, authority, upgraded, None).await;
             })
@@ -74,8 +74,8 @@ pub(crate) async fn answer(
                 Err((word, failure)) => refuse(record, word, &failure),
                 Ok((tunnel, upstream)) => {
                     record.judged(verdict.label(), 200);
-                    let mut answer = upgrade(proxy, request, move |proxy, upgraded| async move {
-                        let _kept = (tunnel, stream);
+                    let (from, kept) = (client.from.address, (tunnel, stream));
+                    let mut answer = upgrade(proxy, from, request, kept, move |proxy, upgraded| async move {
                         tunnel::run(proxy, client, authority, upgraded, upstream, record).await;
                     });
                     if matches!(verdict, Verdict::Uncovered(_)) {
@@ -137,20 +137,28 @@ fn refuse(mut record: Record, word: &'static str, failure: &Failure) -> Rendered
     failure.render()
 }
 
+/// What is behind a CONNECT, with what is kept for as long as it is open.
+type Upgraded<G> = Lingering<Guarded<TokioIo<hyper::upgrade::Upgraded>, G>>;
+
 /// 200, and `then` with the raw connection once the client has it.
-fn upgrade<F>(
+fn upgrade<F, G>(
     proxy: &Arc<Proxy>,
+    client: IpAddr,
     request: Request<Received>,
-    then: impl FnOnce(Arc<Proxy>, TokioIo<hyper::upgrade::Upgraded>) -> F + Send + 'static,
+    kept: G,
+    then: impl FnOnce(Arc<Proxy>, Upgraded<G>) -> F + Send + 'static,
 ) -> Rendered
 where
     F: Future<Output = ()> + Send + 'static,
+    G: Send + Unpin + 'static,
 {
+    // One of HTTP/1.1 is the whole connection, which lingers itself.
+    let lingerer = (request.version() == Version::HTTP_2).then(|| proxy.lingerer(client));
     let upgraded = hyper::upgrade::on(request);
     let handed = proxy.clone();
     proxy.spawn(async move {
         match upgraded.await {
-            Ok(stream) => then(handed, TokioIo::new(stream)).await,
+            Ok(stream) => then(handed, Lingering::new(Guarded::new(TokioIo::new(stream), kept), lingerer)).await,
             Err(error) => debug!(%error, "the client disconnected before its tunnel was open"),
         }
     });

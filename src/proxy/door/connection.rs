@@ -14,6 +14,7 @@ use tracing::{Instrument as _, debug, debug_span, warn};
 
 use super::first_bytes::{SpokenProtocol, sniff};
 use super::http::PendingAnswer;
+use super::lingering::Lingering;
 use super::pages::ByTls;
 use super::transparent::ConnectionEnds;
 use super::{connect, intercept, overload, pages, transparent};
@@ -105,6 +106,7 @@ impl Proxy {
             let client = place.client().clone();
             // Both count for as long as the socket is open, also behind a CONNECT, when this task has ended.
             let stream = Guarded::new(stream, (place, proxy.metrics.connection(door.label())));
+            let stream = Lingering::new(stream, Some(proxy.lingerer(address)));
             if door == Door::Transparent {
                 return transparent::serve(proxy, from, ends, Box::new(stream), None).await;
             }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -21,7 +22,7 @@ use super::first_bytes::SpokenProtocol;
 use crate::host::RequestId;
 use crate::proxy::limit::{Connection, ConnectionOrder, Outgoing, Stream, Tasks, Usage};
 use crate::proxy::state::Proxy;
-use crate::wire::{Body, Coalesce, FIELDS, Received};
+use crate::wire::{Body, Coalesce, FIELDS, Received, Takes};
 
 /// A request's answer to come. Boxed where it is made: what is wrapped around it and handed on is then a pointer.
 pub(crate) type PendingAnswer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -54,17 +55,22 @@ impl Proxy {
     {
         let asked = CancellationToken::new();
         let first = asked.clone();
+        let lingerer = self.lingerer(client.address);
+        let takes: Takes<Incoming> = Arc::new(move |body| lingerer.read_on(body));
         let answer = move |request: Request<Incoming>, stream: Arc<Stream>| {
             first.cancel();
             // Boxed: an idle connection keeps no room for it, and HTTP/2 moves it to a task of its own.
             let (id, span) = (RequestId::next(), debug_span!("request", method = %request.method()));
-            let (request, leftover) = Received::of(request);
+            let is_h1 = request.version() < Version::HTTP_2;
+            let (request, is_left) = Received::of(request, &takes);
             let scope = id.enter(); // what is refused at once belongs to it, too
             let handled = handle(request, stream.clone());
             drop(scope);
             let answered = async move {
-                let response = handled.await;
-                leftover.read_off().await;
+                let mut response = handled.await;
+                if is_h1 && is_left.get() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 response
             };
             let answer = Box::pin(id.scope(answered.instrument(span)));

@@ -11,6 +11,7 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, Version};
 
 use super::http::PendingAnswer;
+use super::lingering::Lingering;
 use super::transparent::ConnectionEnds;
 use super::{pages, transparent};
 use crate::proxy::limit::Exceeded;
@@ -36,7 +37,7 @@ pub(crate) fn serve(
     let (proxy, background) = (proxy.clone(), proxy.background.clone());
     let served = async move {
         let client = proxy.limiter.of(from.address);
-        let stream = Guarded::new(stream, waiting);
+        let stream = Lingering::new(Guarded::new(stream, waiting), Some(proxy.lingerer(from.address)));
         if from.door == Door::Transparent {
             let served = transparent::serve(proxy, from, ends, Box::new(stream), refusal);
             let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
@@ -44,7 +45,7 @@ pub(crate) fn serve(
         }
         let handed = proxy.clone();
         let handle = move |request, _| -> PendingAnswer { Box::pin(answer(handed.clone(), from, refusal, request)) };
-        let served = proxy.serve_stream(stream, (from, ends.to), client, handle);
+        let served = Box::pin(proxy.serve_stream(stream, (from, ends.to), client, handle));
         let _ = left.run_until_cancelled(tokio::time::timeout(MOMENT, served)).await;
     };
     background.spawn_until_stop(served); // a drain does not wait for it

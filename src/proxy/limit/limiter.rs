@@ -18,6 +18,8 @@ use super::usage::Usage;
 use super::waiting::{Waiting, WaitingList};
 use crate::host::network;
 
+/// So many connections that have ended are read on at a time.
+const LINGERING: usize = 256;
 /// Room is made at most this often.
 const ROOM: Duration = Duration::from_millis(100);
 
@@ -28,6 +30,7 @@ pub(crate) struct Limiter {
     /// Their connections.
     connections: Mutex<Vec<Weak<Connection>>>,
     waiting_list: Arc<WaitingList>,
+    lingering: Arc<WaitingList>,
     /// When room was made last.
     room: Mutex<Option<Instant>>,
 }
@@ -45,6 +48,7 @@ impl Limiter {
             totals: Arc::new(ClientTotals::new(limits)),
             connections: Mutex::default(),
             waiting_list: Arc::default(),
+            lingering: Arc::default(),
             room: Mutex::default(),
         })
     }
@@ -82,6 +86,11 @@ impl Limiter {
     /// A place for a connection beyond the limit: there always is one.
     pub(crate) fn wait(&self, address: IpAddr) -> Waiting {
         self.waiting_list.enter(network(address), self.totals.limits.load().waiting_list)
+    }
+
+    /// A place for a connection that has ended on our side, or for a stream: there always is one.
+    pub(crate) fn linger(&self, address: IpAddr) -> Waiting {
+        self.lingering.enter(network(address), LINGERING)
     }
 
     /// A connection of `client`, which is looked after until it is dropped. `blocked` is true while nothing can be

@@ -1,4 +1,4 @@
-//! Gives connections beyond the limit a place for a moment, at the cost of the client that has most of them.
+//! Gives connections beyond the limit, or at their end, a place for a moment, at the cost of the client that has most of them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, StatusCode};
 
 use super::catalog::{self, CatalogQuestion};
-use super::{group, inner};
+use super::group::{self, MemberAnswer};
+use super::inner;
+use crate::host::LogThrottle;
 use crate::oci::{Authority, Code, Digest, Query, Route};
 use crate::proxy::clients::Client;
 use crate::proxy::naming::memory::first;
@@ -19,7 +22,7 @@ use crate::proxy::site::{Naming, Site};
 use crate::proxy::state::Proxy;
 use crate::proxy::tokens::local::LOCAL_TOKEN_PATH;
 use crate::proxy::v2::dispatch;
-use crate::wire::{Body, Received};
+use crate::wire::{Body, Ended, Received};
 
 /// Whether a request for the proxy itself is for a registry behind it.
 pub(crate) fn is_for_registry<B>(request: &Request<B>) -> bool {
@@ -166,41 +169,89 @@ impl<'a> Asking<'a> {
 
     /// Asks the members in order.
     async fn of_group(self, request: Request<Received>) -> Rendered {
-        let Resolved { targets, group, written, .. } = &self.resolved;
-        let memory = &self.proxy.group_memory;
-        let digest = group::digest(&targets[0].route);
-        let remembered = match (digest, group, written) {
-            (Some(digest), Some(group), Some(written)) => memory.member(group, written, &digest),
-            _ => None,
-        };
-        let targets = first(targets.iter().collect(), |target| remembered.as_ref() == Some(&target.authority));
+        let targets = &self.resolved.targets;
+        let route = &targets[0].route;
+        let remembered = self.remembered(route);
+        let in_order = first(targets.iter().collect(), |target| remembered.as_ref() == Some(&target.authority));
+        let is_moved = in_order[0].authority != targets[0].authority;
         let (began, (parts, _)) = (Instant::now(), request.into_parts());
-        let mut kept = None;
-        for target in targets {
+        let (mut kept, mut failed) = (None, None);
+        for (at, target) in in_order.into_iter().enumerate() {
             let (rendered, mut record) = match self.ask(target, parts.clone(), Received::empty()).await {
                 Ok(answered) => answered,
                 Err(failure) => return failure.render(),
             };
             record.began(began);
-            let response = &rendered.response;
-            if group::asks_the_next(response.status()) && !self.is_away(target) {
-                tracing::debug!(member = %target.authority, status = %response.status(), "asks the next registry of the group");
+            let rendered = match group::heard(route, rendered, self.is_away(target)).await {
+                MemberAnswer::Next(rendered) => {
+                    tracing::debug!(member = %target.authority, status = %rendered.response.status(), "asks the next registry of the group");
+                    record.set_aside(); // from here on, a client that leaves is the next one's
+                    kept = Some(group::better(kept, (rendered, record), |(rendered, _)| rendered.response.status()));
+                    continue;
+                }
+                MemberAnswer::Doubted(status) => self.doubted(target, status),
+                MemberAnswer::Ends(rendered) => rendered,
+            };
+            // One that was asked out of turn hides nothing that those above it have.
+            if at == 0 && is_moved && group::is_fault(rendered.response.status()) {
                 record.set_aside();
-                let next = (group::read_off(rendered).await, record);
-                kept = Some(group::better(kept, next, |(rendered, _)| rendered.response.status()));
+                failed = Some((group::read_off(rendered).await.0, record));
                 continue;
             }
-            if let (true, Some(group), Some(written)) = (is_content(response), group, written)
-                && let Some(digest) = digest.or_else(|| said_digest(response))
-            {
-                memory.note(group, written, digest, &target.authority);
-            }
-            return record.attach(rendered);
+            let response = self.noted(target, route, &parts.method, rendered.response);
+            return record.attach(Rendered { response, ..rendered });
         }
-        match kept {
+        match failed.or(kept) {
             Some((rendered, record)) => record.taken_back().attach(rendered),
             None => failure(Unnamed::Nothing).render(),
         }
+    }
+
+    /// The member that had what is asked for by its digest.
+    fn remembered(&self, route: &Route) -> Option<Authority> {
+        let Resolved { group, written, .. } = &self.resolved;
+        self.proxy.group_memory.member(group.as_ref()?, written.as_ref()?, &group::digest(route)?)
+    }
+
+    /// Remembers which member had a content, once it has come whole.
+    fn noted(
+        &self,
+        target: &MirrorTargetRoute,
+        route: &Route,
+        method: &Method,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let is_whole_content =
+            *method == Method::GET && response.status() == StatusCode::OK && group::is_content(route);
+        let digest = group::digest(route).or_else(|| said_digest(&response)).filter(|_| is_whole_content);
+        let (Some(digest), Resolved { group: Some(group), written: Some(written), .. }) = (digest, &self.resolved)
+        else {
+            return response;
+        };
+        let memory = self.proxy.group_memory.clone();
+        if memory.knows(group, written, digest, &target.authority) {
+            return response;
+        }
+        let (group, written, member) = (group.clone(), written.clone(), target.authority.clone());
+        let tell = move |is_whole| match is_whole {
+            true => memory.note(&group, &written, digest, &member),
+            false => memory.forget(&group, &written, digest, &member),
+        };
+        let length = response.headers().get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        response.map(|body| Body::wrap(Ended::new(body, length, tell)))
+    }
+
+    fn doubted(&self, target: &MirrorTargetRoute, status: StatusCode) -> Rendered {
+        static SAID: LogThrottle = LogThrottle::new(); // each request may meet it
+        let (registry, group) = (target.authority.short(443), self.resolved.group.as_deref());
+        if SAID.is_due() {
+            tracing::warn!(
+                %registry, group, status = status.as_u16(),
+                "a server answers in a registry's place; no other registry of the group is asked for its names; similar answers are not logged for a minute"
+            );
+        }
+        group::doubted(&target.authority, status).render()
     }
 
     /// The answer of `target` to the request that it gets, and the record that is to follow it.
@@ -252,10 +303,6 @@ impl<'a> Asking<'a> {
         let registry = self.policy.registry(&target.authority);
         registry.is_some_and(|registry| registry.outage(&target.authority).is_open())
     }
-}
-
-fn is_content(response: &Response<Body>) -> bool {
-    response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED
 }
 
 fn said_digest(response: &Response<Body>) -> Option<Digest> {

@@ -12,6 +12,7 @@ use http::{Method, Request};
 
 use super::inner;
 use crate::oci::{Authority, Query, Route};
+use crate::proxy::auth::guesses;
 use crate::proxy::clients::{Client, Judgement, clearance};
 use crate::proxy::context::Context;
 use crate::proxy::naming::resolve::{MirrorTargetRoute, Resolved};
@@ -95,9 +96,12 @@ impl CatalogQuestion<'_> {
             tracing::warn!(%error, "cannot read the catalog");
             respond::no_answer()
         })?;
+        if readable.is_to_stranger {
+            Box::pin(guesses::admit_stranger(&context)).await?;
+        }
         let (named, registries) = (&self.policy.mirror.names, &self.policy.registries);
         let written = |repository| named.written(registries, (self.host, namespace.as_deref()), (registry, repository));
-        Ok(readable.iter().filter_map(written).collect())
+        Ok(readable.names.iter().filter_map(written).collect())
     }
 
     /// Whether the rules let the client ask this registry for its catalog.

@@ -1,7 +1,11 @@
 //! Remembers which member of a group had a content, so that the next question for it goes there first.
 //!
-//! It is a hint for content that is named by its digest, and decides no permission: the member is asked like any other. A
-//! tag is asked for in the configured order always, so that no registry can take a name over by answering first once.
+//! It is a hint for content that is named by its digest, and decides no permission: the member is asked like any other. What
+//! no digest verifies, a tag or a list, is asked for in the configured order always, so that no registry can take a name over
+//! by answering first once.
+//!
+//! Threat: a registry further down says that it has everything, and so hides what those above it have. Defence: what it has
+//! is noted once its content came whole, and so verified; the order holds again where that breaks, or where it fails.
 
 use std::sync::Arc;
 
@@ -32,15 +36,34 @@ impl GroupMemory {
         self.0.get(&key(Some(*digest))).or_else(|| self.0.get(&key(None)))
     }
 
-    /// Notes that `member` has answered with this content.
+    /// Whether nothing would be new if `member` had this content.
+    pub(crate) fn knows(&self, group: &Arc<str>, written: &Arc<str>, digest: Digest, member: &Authority) -> bool {
+        let keys = keys(group, written, digest);
+        keys.iter().all(|key| self.0.get(key).as_ref() == Some(member))
+    }
+
+    /// Notes that `member` has answered with this content, which was verified.
     pub(crate) fn note(&self, group: &Arc<str>, written: &Arc<str>, digest: Digest, member: &Authority) {
-        for digest in [Some(digest), None] {
-            let key = Key { group: group.clone(), written: written.clone(), digest };
+        for key in keys(group, written, digest) {
             if self.0.get(&key).as_ref() != Some(member) {
                 self.0.insert(key, member.clone());
             }
         }
     }
+
+    /// Forgets `member`, which broke off with this content or had another.
+    pub(crate) fn forget(&self, group: &Arc<str>, written: &Arc<str>, digest: Digest, member: &Authority) {
+        for key in keys(group, written, digest) {
+            if self.0.get(&key).as_ref() == Some(member) {
+                self.0.invalidate(&key);
+            }
+        }
+    }
+}
+
+/// What is noted of a digest: of itself, and of its repository.
+fn keys(group: &Arc<str>, written: &Arc<str>, digest: Digest) -> [Key; 2] {
+    [Some(digest), None].map(|digest| Key { group: group.clone(), written: written.clone(), digest })
 }
 
 /// What is the same for all members, and the one that is asked first moved to the front.
@@ -69,6 +92,16 @@ mod tests {
         assert_eq!(memory.member(&group, &app, &digest("3")), Some(member("b.example")));
         assert_eq!(memory.member(&group, &other, &digest("1")), None);
         assert_eq!(memory.member(&"/hub".into(), &app, &digest("1")), None);
+        assert!(memory.knows(&group, &app, digest("2"), &member("b.example")));
+        assert!(
+            !memory.knows(&group, &app, digest("1"), &member("a.example")),
+            "the repository is another's meanwhile"
+        );
+        memory.forget(&group, &app, digest("3"), &member("a.example"));
+        assert_eq!(memory.member(&group, &app, &digest("3")), Some(member("b.example")));
+        memory.forget(&group, &app, digest("3"), &member("b.example"));
+        assert_eq!(memory.member(&group, &app, &digest("3")), None);
+        assert_eq!(memory.member(&group, &app, &digest("2")), Some(member("b.example")));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Makes a `_catalog` of the repositories that the cache knows and that a caller may read, in pages.
 //!
 //! Threat: the names of private repositories. Defence: a repository is named to whom the cache would give a tag of it, by what
-//! the registry has said before; who has no right is named what is public. The registry is not asked.
+//! the registry has said before; who has no right is named what is public. The registry is not asked, and so whoever asks with a
+//! password and has no right is delayed as one who guesses.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -11,6 +12,7 @@ use http::{Method, Response, StatusCode};
 
 use super::reader::ListReader;
 use crate::cache::Place;
+use crate::host::LogThrottle;
 use crate::oci::{Code, Query, Repository};
 use crate::proxy::context::Context;
 use crate::proxy::respond::Failure;
@@ -31,13 +33,23 @@ pub(crate) struct CatalogPage<'a> {
     query: &'a Query,
 }
 
+/// The repositories that a request may read.
+#[derive(Default)]
+pub(crate) struct ReadableNames {
+    pub(crate) names: Vec<Repository>,
+    /// There are others, and the asker has shown a right in none: what it is told would tell a password that is right from one
+    /// that is wrong.
+    pub(crate) is_to_stranger: bool,
+}
+
 /// The repositories of the registry of `context` that the cache has something of, and that a request with these `headers` may
 /// read.
 ///
 /// # Errors
 /// The catalog cannot be read.
-pub(crate) async fn readable(context: &Context<'_>, headers: &HeaderMap) -> Result<Vec<Repository>, store::Error> {
+pub(crate) async fn readable(context: &Context<'_>, headers: &HeaderMap) -> Result<ReadableNames, store::Error> {
     let (mut names, mut after, mut seen) = (Vec::new(), String::new(), 0);
+    let (mut is_any_hidden, mut has_right) = (false, false);
     while seen < MOST {
         let found = context.proxy.store.catalog().repositories(&context.origin, &after, AT_ONCE).await?;
         let Some(last) = found.last() else { break };
@@ -45,12 +57,22 @@ pub(crate) async fn readable(context: &Context<'_>, headers: &HeaderMap) -> Resu
         seen += found.len();
         for repository in found {
             let place = Place { registry: context.origin.clone(), repository };
-            if ListReader::of(context, &place, headers).await.may_read {
+            let reader = ListReader::of(context, &place, headers).await;
+            has_right |= reader.may_read && context.proxy.cache.is_granted(&place, &reader.principal, &reader.trust);
+            if reader.may_read {
                 names.push(place.repository);
+            } else {
+                is_any_hidden = true;
             }
         }
     }
-    Ok(names)
+    if seen >= MOST {
+        static SAID: LogThrottle = LogThrottle::new(); // each request meets it
+        if SAID.is_due() {
+            tracing::warn!(registry = %context.origin, most = MOST, "the registry has more repositories in the cache than the mirror's catalog lists");
+        }
+    }
+    Ok(ReadableNames { names, is_to_stranger: is_any_hidden && !has_right })
 }
 
 impl<'a> CatalogPage<'a> {

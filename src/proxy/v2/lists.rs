@@ -60,9 +60,8 @@ impl ListQuery<'_> {
     /// The registry's answer, or the last one in its place.
     pub(crate) async fn answer(&self, request: Request<Received>) -> Served {
         let place = Place { registry: self.context.origin.clone(), repository: self.repository.clone() };
-        if self.context.outage.is_open()
-            && let Err(busy) = Box::pin(guesses::admit_reader(self.context, self.repository)).await
-        {
+        let was_open = self.context.outage.is_open();
+        if was_open && let Err(busy) = Box::pin(guesses::admit_reader(self.context, self.repository)).await {
             return Served::failure(busy);
         }
         let asker = self.asker(&place, request.headers()).await;
@@ -88,6 +87,10 @@ impl ListQuery<'_> {
             Ok(answer) => return Served::bypass(answer),
             Err(_) => Served::failure(respond::no_answer()),
         };
+        // It fails for everybody: here it is the proxy that tells a right password from a wrong one.
+        if !was_open && let Err(busy) = Box::pin(guesses::admit_reader(self.context, self.repository)).await {
+            return Served::failure(busy);
+        }
         // The registry may have gone away meanwhile, which lets rights hold longer.
         let asker = self.asker(&keys.own.place, &headers).await;
         let Some(list) = self.kept_for(&asker, &keys).await else {

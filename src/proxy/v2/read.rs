@@ -2,8 +2,8 @@
 
 use std::pin::pin;
 
-use http::Method;
 use http::header::HeaderMap;
+use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::oci::{Reference, Repository, Route};
@@ -56,12 +56,29 @@ pub(crate) async fn or_challenge(context: &Context<'_>, repository: Option<&Repo
 }
 
 async fn content(context: &Context<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Served {
-    if context.outage.is_open()
-        && let Some(repository) = route.repository()
-        && let Err(busy) = Box::pin(guesses::admit_reader(context, repository)).await
-    {
-        return Served::failure(busy);
+    let was_open = context.outage.is_open();
+    if was_open && let Some(busy) = busy(context, route).await {
+        return busy;
     }
+    let served = asked(context, route, method, headers).await;
+    // Who has shown a right gets what is cached, whether the registry throttles or not: here it is the proxy that tells a
+    // right password from a wrong one.
+    if !was_open
+        && served.status() == StatusCode::TOO_MANY_REQUESTS
+        && let Some(busy) = busy(context, route).await
+    {
+        return busy;
+    }
+    served
+}
+
+/// Delays a password that is perhaps a guess. The answer where too many are.
+async fn busy(context: &Context<'_>, route: &Route) -> Option<Served> {
+    let admitted = Box::pin(guesses::admit_reader(context, route.repository()?)).await;
+    admitted.err().map(Served::failure)
+}
+
+async fn asked(context: &Context<'_>, route: &Route, method: &Method, headers: &HeaderMap) -> Served {
     let pull = |repository| Pull { context, repository, method, headers };
     match route {
         Route::Blob(repository, digest) => pull(repository).blob(*digest).await,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Uri;
 use http::uri::Scheme;
@@ -13,7 +14,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
@@ -50,7 +51,21 @@ pub(crate) struct MaybeTlsStream {
     life: Life,
     /// What an HTTP/2 peer sends is read along.
     frames: Option<Frames>,
+    cut: Option<Cut>,
 }
+
+/// A peer of HTTP/1.1 takes nothing more.
+///
+/// One that answers before it has read a request, and closes, has its answer reset behind it: a write fails, and the answer is
+/// there to be read. So the failure is told once all was read, or after a while.
+struct Cut {
+    error: io::ErrorKind,
+    is_read: bool,
+    patience: Pin<Box<Sleep>>,
+}
+
+/// What came before a reset takes no time to be read.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 enum Layer {
     Plain(EgressStream),
@@ -59,13 +74,35 @@ enum Layer {
 
 impl MaybeTlsStream {
     fn plain(stream: EgressStream) -> Self {
-        Self { layer: Layer::Plain(stream), life: Life::new(false), frames: None }
+        Self { layer: Layer::Plain(stream), life: Life::new(false), frames: None, cut: None }
     }
 
     fn tls(stream: TlsStream<EgressStream>) -> Self {
         let is_shared = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let frames = is_shared.then(Frames::default);
-        Self { layer: Layer::Tls(Box::new(stream)), life: Life::new(is_shared), frames }
+        Self { layer: Layer::Tls(Box::new(stream)), life: Life::new(is_shared), frames, cut: None }
+    }
+
+    /// Does `poll` with the layer, unless its peer takes nothing more.
+    fn write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Layer, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let cut = match &mut self.cut {
+            Some(cut) => cut,
+            none => match poll(&mut self.layer, cx) {
+                Poll::Ready(Err(error)) if self.frames.is_none() => {
+                    cx.waker().wake_by_ref(); // to read
+                    none.insert(Cut { error: error.kind(), is_read: false, patience: Box::pin(sleep(PATIENCE)) })
+                }
+                polled => return polled,
+            },
+        };
+        if !cut.is_read && cut.patience.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Err(cut.error.into()))
     }
 }
 
@@ -137,10 +174,18 @@ impl AsyncRead for MaybeTlsStream {
             Layer::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map(bare_close_is_an_end),
         };
         let came = buf.filled().get(before..).unwrap_or_default();
+        if let Some(cut) = &mut this.cut {
+            cut.is_read |= polled.is_ready() && came.is_empty();
+        }
         if !came.is_empty() {
             this.life.hear();
-            if let Some(streams) = this.frames.as_mut().and_then(|frames| frames.read(came)) {
-                this.life.serves(streams);
+            if let Some(frames) = &mut this.frames {
+                if let Some(streams) = frames.read(came) {
+                    this.life.serves(streams);
+                }
+                if frames.has_interim() {
+                    this.life.tell_interim();
+                }
             }
         }
         polled
@@ -158,10 +203,10 @@ fn bare_close_is_an_end(read: io::Result<()>) -> io::Result<()> {
 
 impl AsyncWrite for MaybeTlsStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().layer {
+        self.get_mut().write(cx, |layer, cx| match layer {
             Layer::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Layer::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        })
     }
 
     fn poll_write_vectored(
@@ -169,10 +214,10 @@ impl AsyncWrite for MaybeTlsStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().layer {
+        self.get_mut().write(cx, |layer, cx| match layer {
             Layer::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Layer::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -183,10 +228,10 @@ impl AsyncWrite for MaybeTlsStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().layer {
+        self.get_mut().write(cx, |layer, cx| match layer {
             Layer::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Layer::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        })
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,8 +1,15 @@
-//! Reads along what an HTTP/2 peer sends, for how many streams it serves at a time: the HTTP client does not say.
+//! Reads along what an HTTP/2 peer sends, of which the HTTP client does not say: how many streams it serves at a time, and
+//! its interim answers.
 //!
-//! Only SETTINGS frames are looked at (RFC 9113, 4.1 and 6.5); whatever is no frame is found out by the HTTP client.
+//! Only SETTINGS frames and the heads of HEADERS frames are looked at (RFC 9113, 4.1, 6.2 and 6.5); whatever is no frame is
+//! found out by the HTTP client.
 
 const HEAD: usize = 9;
+const HEADERS: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+/// `:status: 100` in its longest form (RFC 7541, 6.2). No final answer with a body has so few fields.
+const INTERIM: usize = 5;
 const SETTINGS: u8 = 4;
 const ACK: u8 = 1;
 const MAX_CONCURRENT_STREAMS: u16 = 3;
@@ -21,6 +28,7 @@ pub(crate) struct Frames {
     /// The first SETTINGS frame was read: what it leaves out has its default.
     has_begun: bool,
     said: Option<usize>,
+    has_interim: bool,
 }
 
 impl Frames {
@@ -55,10 +63,17 @@ impl Frames {
         limit
     }
 
+    /// Whether an interim answer has come since the last question.
+    pub(crate) fn has_interim(&mut self) -> bool {
+        std::mem::take(&mut self.has_interim)
+    }
+
     fn begin(&mut self) {
         let [high, middle, low, kind, flags, ..] = self.part;
         self.left = u32::from_be_bytes([0, high, middle, low]) as usize;
         self.is_settings = kind == SETTINGS && flags & ACK == 0;
+        let is_whole = flags & (END_STREAM | END_HEADERS) == END_HEADERS;
+        self.has_interim |= kind == HEADERS && is_whole && (1..=INTERIM).contains(&self.left);
         self.said = None;
     }
 
@@ -117,6 +132,22 @@ mod tests {
         assert_eq!(frames.read(&frame(SETTINGS, 0, &setting(4, 65_535))), Some(usize::MAX));
         assert_eq!(frames.read(&frame(SETTINGS, 0, &setting(4, 65_535))), None, "only the first sets defaults");
         assert_eq!(Frames::default().read(&frame(SETTINGS, 0, &[])), Some(usize::MAX));
+    }
+
+    #[test]
+    fn an_interim_answer_is_told_from_a_final_one() {
+        let table: [(u8, &[u8], bool); 5] = [
+            (END_HEADERS, b"\x48\x82\x08\x01", true),
+            (END_HEADERS, b"\x48\x03100", true),
+            (END_HEADERS, b"\xbe", true),
+            (END_HEADERS | END_STREAM, b"\x88", false),
+            (END_HEADERS, b"\x88\x0f\x10\x0atext/plain", false),
+        ];
+        for (flags, payload, expected) in table {
+            let mut frames = Frames::default();
+            frame(HEADERS, flags, payload).iter().for_each(|byte| assert_eq!(frames.read(&[*byte]), None));
+            assert_eq!((frames.has_interim(), frames.has_interim()), (expected, false), "{payload:?}");
+        }
     }
 
     proptest::proptest! {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use http::Extensions;
 use hyper_util::client::legacy::connect::Connected;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// A connection's life. Rides along with it and with its answers and errors; clones are one.
@@ -29,6 +29,7 @@ struct Inner {
     peak: AtomicUsize,
     /// How many streams its peer serves at a time; `None` until it has said so.
     limit: watch::Sender<Option<usize>>,
+    interim: Notify,
 }
 
 /// An exchange's place on a connection that others share, until it is dropped.
@@ -50,6 +51,7 @@ impl Life {
             under_way: AtomicUsize::default(),
             peak: AtomicUsize::default(),
             limit,
+            interim: Notify::new(),
         };
         Self { born: Instant::now(), inner: Arc::new(inner) }
     }
@@ -78,6 +80,16 @@ impl Life {
     /// How often it has brought bytes.
     pub(crate) fn heard(&self) -> u64 {
         self.inner.reads.load(Ordering::Relaxed)
+    }
+
+    /// It has brought an interim answer, over HTTP/2 to nobody knows which exchange.
+    pub(crate) fn tell_interim(&self) {
+        self.inner.interim.notify_waiters();
+    }
+
+    /// Ends when it brings the next one. Cancel-safe.
+    pub(crate) async fn interim(&self) {
+        self.inner.interim.notified().await;
     }
 
     /// Its peer serves so many streams at a time from now on.

@@ -5,6 +5,8 @@
 //! a [`Probe`] of our own asks it at once, over a new connection. If that fails too, it is away; nobody asks it and
 //! nobody waits, until a later probe is answered. While a part may be silent, what needs it waits for the first
 //! probe, which has a short deadline; nobody is refused on a suspicion.
+//! A token service that does not answer a probe is given up where the registry names another one by now (`named`): nobody needs
+//! it any more.
 //! Scope: one registry, in memory. What an open state means for a request is the caller's business.
 //! Never: an outage made of what clients can ask for as they like, of one thing's errors, or of one part's for another;
 //! or of what was asked before a change of state, which says nothing of the time after it; or of a host that answered
@@ -12,9 +14,11 @@
 
 mod cause;
 mod hosts;
+mod named;
 mod part;
 mod parts;
 mod probe;
+mod question;
 mod realms;
 mod state;
 #[cfg(test)]
@@ -24,5 +28,6 @@ mod ward;
 
 pub(crate) use cause::OutageCause;
 pub(crate) use part::{OutagePart, is_telling};
-pub(crate) use probe::{Probe, SendProbe};
+pub(crate) use probe::Probe;
+pub(crate) use question::SendProbe;
 pub use state::{Outage, OutageSeen};

@@ -4,40 +4,29 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::header::{HeaderValue, USER_AGENT};
-use http::{Method, Request, Response};
+use http::Method;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::cause::OutageCause;
+use super::named::{NamedNow, named_now};
 use super::part::OutagePart;
+use super::question::{SendProbe, question};
 use super::state::{Inner, Outage};
 use super::ward::{FIRST, Probed};
 use crate::host::asked_anew;
 use crate::upstream::{Endpoint, Error};
-use crate::wire::Body;
 
 /// How long an answer may take while others wait for what it tells.
 const HELD: Duration = Duration::from_secs(2);
 /// And later. One who falls silent may be back before that: then it answers what is asked anew.
 const WAIT: Duration = Duration::from_secs(5);
+/// The registry itself says in this time which token service it names, or says nothing.
+const NAMED: Duration = Duration::from_secs(1);
 const ANEW: Duration = Duration::from_secs(1);
 /// A single connection may be refused by chance: it is tried again after this.
 const SOON: Duration = Duration::from_millis(250);
-const NAME: HeaderValue = HeaderValue::from_static(concat!("pullthrough/", env!("CARGO_PKG_VERSION")));
-
-/// What a probe asks through: a connection of its own, which no outage bars.
-pub(crate) trait SendProbe: Send + Sync + 'static {
-    /// One exchange over a connection that is younger than `since`.
-    fn send_probe(
-        &self,
-        to: &Endpoint,
-        request: Request<Body>,
-        since: Instant,
-    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send;
-}
-
 /// The one probe of a suspicion. Ends with the state's last holder.
 #[derive(Debug)]
 pub(crate) struct Probe {
@@ -74,6 +63,7 @@ impl Probe {
             let is_given_up = round.probed == Probed::Silence;
             if self.done(round) {
                 if is_given_up {
+                    self.tell_of_giving_up(&registry);
                     return; // it is asked again all the same
                 }
                 break;
@@ -114,6 +104,13 @@ impl Probe {
         }
     }
 
+    fn tell_of_giving_up(&self, registry: &str) {
+        if let OutagePart::Realm(endpoint) = &self.part {
+            let address = endpoint.authority();
+            info!(registry, %address, "nobody waits any longer for a token service that the registry may not name any more");
+        }
+    }
+
     /// The first probe, for which others wait.
     async fn is_there_after_all(&self, upstream: &impl SendProbe) -> bool {
         let begun = Instant::now();
@@ -131,7 +128,7 @@ impl Probe {
         let send_probe = |method, endpoint: Endpoint, target: String| async move {
             let (probed, cause) = answers(upstream, &endpoint, method, &target, self.since, wait).await?;
             let answered = if probed == Probed::Well { vec![endpoint] } else { Vec::new() };
-            Ok(Round { probed, answered, cause })
+            Ok(Round { probed, answered, cause, named: None })
         };
         match &self.part {
             OutagePart::Home => {
@@ -143,10 +140,23 @@ impl Probe {
             // Without credentials, and without what clients ask: that it answers is enough.
             OutagePart::Realm(endpoint) => {
                 let path = self.outage().map(|outage| outage.realm_path(endpoint.authority())).unwrap_or_default();
-                send_probe(Method::GET, endpoint.clone(), path).await
+                let round = send_probe(Method::GET, endpoint.clone(), path).await?;
+                let named = match round.probed {
+                    Probed::Silence => self.named_now(upstream, endpoint, wait).await,
+                    _ => None,
+                };
+                Ok(Round { named, ..round })
             }
             OutagePart::Elsewhere(host) => send_probe(Method::HEAD, Endpoint::of_host(host), "/".to_owned()).await,
         }
+    }
+
+    /// Whether the registry still names a token service that does not answer.
+    async fn named_now(&self, upstream: &impl SendProbe, realm: &Endpoint, wait: Duration) -> Option<NamedNow> {
+        let outage = self.outage()?;
+        let heard = |url: &str| outage.heard_realm(url);
+        let bounds = (self.since, wait.min(NAMED));
+        named_now(upstream, outage.homes(), realm.authority(), bounds, heard).await
     }
 
     /// How long to wait before the next try; `None` where nobody cares any more.
@@ -163,7 +173,8 @@ impl Probe {
                 None if round.probed == Probed::Silence => outage.presume_silence(&self.part, HELD),
                 None => {}
             }
-            outage.probed(&self.part, round.probed, &round.answered)
+            let is_given_up = round.named.is_some_and(|named| outage.give_up(&self.part, named));
+            is_given_up || outage.probed(&self.part, round.probed, &round.answered)
         })
     }
 
@@ -179,11 +190,13 @@ struct Round {
     answered: Vec<Endpoint>,
     /// Why it is not well, where that is known.
     cause: Option<OutageCause>,
+    /// What the registry says of a token service that does not answer.
+    named: Option<NamedNow>,
 }
 
 impl Default for Round {
     fn default() -> Self {
-        Self { probed: Probed::Well, answered: Vec::new(), cause: None }
+        Self { probed: Probed::Well, answered: Vec::new(), cause: None, named: None }
     }
 }
 
@@ -214,11 +227,10 @@ async fn answers(
     since: Instant,
     wait: Duration,
 ) -> Result<(Probed, Option<OutageCause>), NotAsked> {
-    let request = || Request::builder().method(&method).uri(target).header(USER_AGENT, NAME).body(Body::empty());
-    if request().is_err() {
+    if question(&method, target).is_err() {
         return Ok((Probed::Well, None)); // what cannot be asked bars nobody
     }
-    let send_probe = || upstream.send_probe(endpoint, request().unwrap_or_default(), since);
+    let send_probe = || upstream.send_probe(endpoint, question(&method, target).unwrap_or_default(), since);
     Ok(match tokio::time::timeout(wait, asked_anew(send_probe, || tokio::time::sleep(ANEW))).await {
         Ok(Ok(response)) if response.status().is_server_error() && response.status().as_u16() != 501 => {
             (Probed::Error, Some(OutageCause::of_status(endpoint, response.status())))

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use tokio::time::Instant;
+
 use crate::oci::Authority;
 use crate::upstream::Realm;
 
@@ -10,32 +12,46 @@ const CAPACITY: usize = 16;
 
 /// The hosts and paths that challenges have named.
 #[derive(Debug, Default)]
-pub(crate) struct Realms(VecDeque<(Authority, String)>);
+pub(crate) struct Realms(VecDeque<NamedRealm>);
+
+#[derive(Debug)]
+struct NamedRealm {
+    host: Authority,
+    path: String,
+    /// When it was named last.
+    named: Instant,
+}
 
 impl Realms {
     /// Remembers a challenge's realm.
     pub(crate) fn note(&mut self, url: &str) {
         let Ok(realm) = url.parse::<Realm>() else { return };
-        let named = (realm.authority().clone(), realm.path().to_owned());
-        if self.0.contains(&named) {
+        let (host, path, named) = (realm.authority(), realm.path(), Instant::now());
+        if let Some(known) = self.0.iter_mut().find(|known| known.host == *host && known.path == path) {
+            known.named = named;
             return;
         }
         if self.0.len() >= CAPACITY {
             self.0.pop_front();
         }
-        self.0.push_back(named);
+        self.0.push_back(NamedRealm { host: host.clone(), path: path.to_owned(), named });
+    }
+
+    /// Whether a challenge has named one at `host` since.
+    pub(crate) fn is_named_since(&self, host: &Authority, since: Instant) -> bool {
+        self.0.iter().any(|known| known.host == *host && known.named > since)
     }
 
     /// Whether `path` at `host` is one of them; of a host that no challenge has named yet, each is.
     pub(crate) fn is_one(&self, host: &Authority, path: &str) -> bool {
-        let mut named = self.0.iter().filter(|(named, _)| named == host).peekable();
-        named.peek().is_none() || named.any(|(_, known)| known == path)
+        let mut named = self.0.iter().filter(|known| known.host == *host).peekable();
+        named.peek().is_none() || named.any(|known| known.path == path)
     }
 
     /// A path of `host` to ask whether it is there.
     pub(crate) fn path(&self, host: &Authority) -> String {
-        let named = self.0.iter().rev().find(|(named, _)| named == host);
-        named.map_or_else(|| "/".to_owned(), |(_, path)| path.clone())
+        let named = self.0.iter().rev().find(|known| known.host == *host);
+        named.map_or_else(|| "/".to_owned(), |known| known.path.clone())
     }
 }
 

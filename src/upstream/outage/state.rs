@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::cause::OutageCause;
 use super::hosts::Assessment;
+use super::named::NamedNow;
 use super::part::{OutagePart, is_telling};
 use super::parts::{OutageStanding, State};
 use super::ward::{Cause, FIRST, Probed, Ward, WardPhase};
@@ -21,6 +22,8 @@ use crate::upstream::{Endpoint, Error};
 
 /// After so many probes in vain a redirect's host is barred no longer: what is asked of it counts more.
 const PATIENCE: u32 = 3;
+/// A token service that was given up, and is away again, is not given up once more before that.
+const LATER: Duration = Duration::from_secs(10 * 60);
 
 /// The state of one registry. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
@@ -358,7 +361,7 @@ impl Outage {
         let is_there = ward.probed(probed, is_home) || {
             let is_given_up = matches!(part, OutagePart::Elsewhere(_)) && ward.vain >= PATIENCE;
             if is_given_up {
-                ward.end();
+                ward.give_up();
             }
             is_given_up
         };
@@ -370,6 +373,29 @@ impl Outage {
         }
         self.publish(state);
         is_there
+    }
+
+    /// What the registry says now of a token service that does not answer. Answers whether it is given up: nobody needs one
+    /// that no challenge names, and where a ping does not tell, a question is let through once in a while to hear.
+    pub(crate) fn give_up(&self, part: &OutagePart, named: NamedNow) -> bool {
+        let mut state = self.state();
+        let (OutagePart::Realm(endpoint), Some(ward)) = (part, state.ward_of(part)) else { return false };
+        let (given_up, vain) = (ward.given_up, ward.vain);
+        let is_due = given_up.is_none_or(|at| at.elapsed() >= LATER);
+        let is_named_again = given_up.is_some_and(|at| state.realms.is_named_since(endpoint.authority(), at));
+        let is_given_up = match named {
+            NamedNow::Named => false,
+            NamedNow::Others => is_due || !is_named_again,
+            NamedNow::Unsaid => is_due && vain >= PATIENCE,
+        };
+        if !is_given_up {
+            return false;
+        }
+        if let Some(ward) = state.ward_of(part) {
+            ward.give_up();
+        }
+        self.publish(state);
+        true
     }
 
     /// The endpoints that decide.

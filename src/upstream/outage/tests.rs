@@ -8,6 +8,7 @@ use http::StatusCode;
 use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
+use super::named::NamedNow;
 use super::state::Outage;
 use super::ward::{FIRST, LONGEST, Probed, SAME};
 use super::{OutagePart, Probe};
@@ -251,4 +252,53 @@ async fn an_outage_goes_on_across_reloads_and_ends_with_its_whole_length() {
     assert!(reloaded.probed(&part, Probed::Well, &[home]));
     assert_eq!(reloaded.take_back(&part), Some(Duration::from_secs(120)));
     assert!(!reloaded.is_home_missing() && reloaded.take_back(&part).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_service_that_no_challenge_names_any_more_bars_nobody() {
+    let (outage, home) = quay();
+    let (gone, refused) = (endpoint("gone.test"), refused());
+    let part = OutagePart::Realm(gone.clone());
+    let suspect = || outage.note(&gone, None, Instant::now(), Err(&refused)) == Some(part.clone());
+    let is_barred = async || outage.admit(home.authority(), false).await.is_err();
+    outage.heard_realm("https://gone.test/token");
+    tokio::time::advance(FIRST).await;
+    assert!(suspect() && !outage.give_up(&part, NamedNow::Named));
+    assert!(!outage.probed(&part, Probed::Silence, &[]) && is_barred().await);
+    assert!(outage.give_up(&part, NamedNow::Others) && !outage.is_open() && !is_barred().await);
+    // What was remembered of it leads there once more, and no challenge does.
+    tokio::time::advance(FIRST).await;
+    assert!(suspect() && outage.give_up(&part, NamedNow::Others) && !is_barred().await);
+    // Some repository's challenge names it all the same: then it bars, as any other, and for a while.
+    tokio::time::advance(FIRST).await;
+    outage.heard_realm("https://gone.test/token");
+    assert!(suspect() && !outage.give_up(&part, NamedNow::Others));
+    assert!(!outage.probed(&part, Probed::Silence, &[]) && is_barred().await);
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert!(outage.give_up(&part, NamedNow::Others) && !is_barred().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_ping_does_not_tell_a_question_is_let_through_once_in_a_while() {
+    let (outage, home) = quay();
+    let (gone, refused) = (endpoint("gone.test"), refused());
+    let part = OutagePart::Realm(gone.clone());
+    let suspect = || outage.note(&gone, None, Instant::now(), Err(&refused)) == Some(part.clone());
+    for _ in 0..2 {
+        tokio::time::advance(FIRST).await;
+        assert!(suspect());
+        for _ in 0..4 {
+            assert!(!outage.give_up(&part, NamedNow::Unsaid) && !outage.probed(&part, Probed::Silence, &[]));
+        }
+        assert!(outage.admit(home.authority(), false).await.is_err());
+        assert!(outage.give_up(&part, NamedNow::Unsaid));
+        assert!(outage.admit(home.authority(), false).await.is_ok());
+        tokio::time::advance(FIRST).await;
+        assert!(suspect());
+        for _ in 0..20 {
+            assert!(!outage.give_up(&part, NamedNow::Unsaid) && !outage.probed(&part, Probed::Silence, &[]));
+        }
+        outage.probed(&part, Probed::Well, &[]);
+        tokio::time::advance(Duration::from_secs(600)).await;
+    }
 }

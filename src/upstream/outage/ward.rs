@@ -71,6 +71,8 @@ pub(crate) struct Ward {
     trials: u32,
     /// Probes in vain, since it is away.
     pub(crate) vain: u32,
+    /// When it was given up last, away as it was.
+    pub(crate) given_up: Option<Instant>,
     /// Rung when something is wanted that only it has.
     pub(crate) wanted: Arc<Notify>,
     /// Why it is suspect or away.
@@ -96,6 +98,7 @@ impl Ward {
             rested: None,
             trials: 0,
             vain: 0,
+            given_up: None,
             wanted: Arc::default(),
             why: None,
             since: None,
@@ -171,6 +174,12 @@ impl Ward {
         self.why = None;
         self.since = None;
         self.trials = 0;
+    }
+
+    /// Nobody waits for it any longer.
+    pub(crate) fn give_up(&mut self) {
+        self.end();
+        self.given_up = Some(Instant::now());
     }
 
     /// Whether no question may be asked.

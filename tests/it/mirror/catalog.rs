@@ -1,5 +1,7 @@
 //! `_catalog` at the mirror: what the cache knows, by the names of the mirror, and to each caller what it may read.
 
+use std::time::{Duration, Instant};
+
 use super::{Lab, NAMES};
 use crate::pull::layer;
 use crate::support::client::Whole;
@@ -116,4 +118,27 @@ async fn without_the_key_the_registry_behind_the_name_is_asked() {
     let lab = Lab::new().await;
     assert_eq!(lab.get("hub.example.org", "/v2/_catalog").await.status, 404);
     assert_eq!(lab.hub.count("*_catalog"), 1);
+}
+
+#[tokio::test]
+async fn passwords_guessed_at_the_catalog_wait_and_who_has_shown_a_right_does_not() {
+    for is_away in [false, true] {
+        let (mut quay, proxy, alice) = guarded("").await;
+        if is_away {
+            quay.stop();
+            proxy.client().get("quay.io:443", "/v2/none/manifests/1").await;
+        }
+        let begun = Instant::now();
+        for number in 0..6 {
+            let guess = basic_value("alice", &format!("guess{number}"));
+            assert_eq!(listed(&proxy, "quay.example.org", Some(&guess)).await, ["org/app"]);
+        }
+        assert!(begun.elapsed() >= Duration::from_millis(1750), "three are free");
+        let begun = Instant::now();
+        for _ in 0..20 {
+            assert_eq!(listed(&proxy, "quay.example.org", Some(&alice)).await, ["org/app", "team/secret"]);
+            assert_eq!(listed(&proxy, "quay.example.org", None).await, ["org/app"]);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "twenty guesses would wait for more than a minute");
+    }
 }

@@ -103,3 +103,29 @@ async fn guesses_at_the_realm_of_a_registry_with_held_credentials_wait_and_right
     });
     assert!(six.await >= SIX);
 }
+
+#[tokio::test]
+async fn guesses_at_what_is_cached_wait_too_while_the_registry_throttles() {
+    let registry = Registry::start("registry.example.com");
+    let basic = registry.require_basic("alice", "secret-a");
+    let proxy = Plan::new().registry(&registry, "tags: {fresh_for: 1h}").start().await;
+    let digest = registry.push_blob("team/app", layer(1000, 2));
+    let (blob, tags) = (format!("/v2/team/app/blobs/{digest}"), "/v2/team/app/tags/list");
+    let client = proxy.client();
+    for path in [&blob, tags] {
+        assert_eq!(with_password(&client, EXAMPLE, path, "alice", "secret-a").await.status, 200);
+    }
+    proxy.stored(&digest).await;
+    registry.unscript(basic);
+    registry.script("*", crate::support::Act::Status(429));
+    for (path, user) in [(&*blob, "alice"), (tags, "bob")] {
+        let six = took(6, async |number| {
+            let answer = with_password(&client, EXAMPLE, path, user, &format!("guess{number}")).await;
+            assert!(matches!(answer.status.as_u16(), 401 | 429), "{}", answer.status);
+        });
+        assert!(six.await >= SIX, "{path}");
+    }
+    for path in [&blob, tags] {
+        assert_eq!(with_password(&client, EXAMPLE, path, "alice", "secret-a").await.status, 200);
+    }
+}

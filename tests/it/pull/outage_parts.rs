@@ -254,3 +254,16 @@ async fn a_manifests_host_that_is_silent_is_no_outage_of_the_registry() {
         assert!(is_fresh(&proxy.client().get(QUAY, "/v2/a/manifests/1").await));
     }
 }
+
+#[tokio::test]
+async fn a_registry_that_named_a_dead_token_service_once_is_back_when_it_names_another() {
+    let Parts { registry, proxy, image, auth: _auth, cdn: _cdn } = parts().await;
+    let tokens = Tokens::new().public("a");
+    let dead = registry.script("/v2/*", Act::Bearer(tokens, "https://nowhere.invalid/token".to_owned()));
+    let failed = proxy.client().get(QUAY, "/v2/a/manifests/1").await;
+    assert!(!is_fresh(&failed), "{failed:?}");
+    registry.unscript(dead);
+    back(&proxy, "/v2/", is_their_challenge).await;
+    let answer = back(&proxy, "/v2/a/manifests/1", is_fresh).await;
+    assert_eq!(answer.header("docker-content-digest"), image.digest.to_string());
+}

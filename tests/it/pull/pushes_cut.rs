@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::pushes::{WAYS, Way, begin, manifest_of, push_blob, pushing, pushing_with, reads, send, staged};
 use super::{QUAY, layer};
-use crate::support::{Act, Gate, MANIFEST, Plan, Registry, Setup, eventually, until};
+use crate::support::client::whole;
+use crate::support::{Act, Gate, MANIFEST, Plan, Play, Raw, Registry, Setup, eventually, until};
 
 #[tokio::test]
 async fn only_what_the_registry_accepted_of_the_bytes_that_came_is_kept() {
@@ -76,6 +77,23 @@ async fn a_push_that_is_accepted_before_it_was_sent_is_not_kept() {
     drop(sender);
     eventually("nothing is staged any more", || staged(&proxy) == 0).await;
     assert_eq!(proxy.files(), (0, 0));
+}
+
+#[tokio::test]
+async fn the_early_answer_of_a_registry_that_closes_reaches_the_client() {
+    let answer = "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlarge";
+    let registry = Raw::start("quay.io", b"http/1.1", Play::Once(answer.into()));
+    let proxy = Plan::new().raw_registry(&registry.entry("quay.io", ", push: allow")).start().await;
+    for client in [proxy.client(), proxy.client().h2()] {
+        for time in 0..20 {
+            let mut session = client.session(QUAY).await;
+            let pieces =
+                futures_util::stream::iter(0..384).map(|_| Ok::<_, BodyError>(Frame::data(vec![0; 64 << 10].into())));
+            let body = Body::wrap(StreamBody::new(pieces));
+            let answer = whole(session.send("PUT", "/v2/a/blobs/uploads/1", &[], body).await.unwrap()).await;
+            assert_eq!((answer.status.as_u16(), &answer.bytes()[..]), (413, &b"large"[..]), "{time}");
+        }
+    }
 }
 
 /// A body that is fed.

@@ -68,6 +68,7 @@ impl Raw {
                         let (tls, play) = (tls.clone(), play.clone().of(number));
                         tokio::spawn(async move {
                             let _open = open;
+                            let _ = stream.set_nodelay(true); // else a reset may overtake what was written
                             if let Ok(stream) = tls.accept(stream).await {
                                 perform(stream, play).await;
                             }

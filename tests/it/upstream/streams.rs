@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
+use pullthrough::upstream::waiting;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -79,7 +81,7 @@ fn settings(streams: u32) -> Vec<u8> {
 }
 
 /// A peer that answers each request of its first connections by frames of the test's choice: made of the request's number
-/// on that connection, and its stream. Later connections are the registry's.
+/// on that connection, and its stream. A body it accepts. Later connections are the registry's.
 struct Peer {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -137,6 +139,10 @@ async fn play(client: TcpStream, tls: TlsAcceptor, answer: fn(usize, u32) -> Vec
                 asked.fetch_add(1, Ordering::SeqCst);
                 answer(number, u32::from_be_bytes([head[5], head[6], head[7], head[8]]))
             }
+            (DATA, flags) if flags & END_STREAM != 0 => {
+                let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+                frame(HEADERS, END_HEADERS | END_STREAM, stream, &OK)
+            }
             _ => Vec::new(),
         };
         if stream.write_all(&frames).await.is_err() {
@@ -190,4 +196,20 @@ async fn what_a_peer_leaves_unanswered_when_it_goes_away_is_asked_again_without_
         assert_eq!((peer.asked(), registry.count("*")), (5, asked_again), "{what}");
         assert!(upstream.is_well(&to), "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_waits_is_sent_as_soon_as_a_peer_of_http_2_wants_it() {
+    let registry = Registry::start("quay.io");
+    let peer = Peer::before(&registry, 1, |_, stream| frame(HEADERS, END_HEADERS, stream, b"\x48\x03100")).await;
+    let (upstream, to) = peer.upstream(&registry);
+    let mut quickest = Duration::MAX;
+    for _ in 0..10 {
+        let begun = Instant::now();
+        let request = waiting(Request::put("/v2/a/manifests/1").body(Body::full("x")).unwrap());
+        assert_eq!(upstream.pass(&to, request).await.unwrap().status(), 200);
+        quickest = quickest.min(begun.elapsed());
+    }
+    // Where it is not told, it waits for a second each time.
+    assert!(quickest < Duration::from_millis(900), "{quickest:?}");
 }

@@ -79,10 +79,9 @@ impl MirrorAnswer<'_> {
             "the registry does not let everybody push or delete, and this mirror's name takes no credentials for it"
         };
         if self.has_logins {
-            return replaced(
-                rendered,
-                &Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message),
-            );
+            let speaker = rendered.speaker; // it is the registry that refuses, in other words
+            let failure = Failure::new(StatusCode::FORBIDDEN, Code::Denied, "http_request_denied", message);
+            return Rendered { speaker, ..replaced(rendered, &failure) };
         }
         if self.place.route.repository().is_some()
             && let Ok(told) = HeaderValue::from_str(&format!("pullthrough; details=\"{message}\""))

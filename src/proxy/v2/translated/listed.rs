@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 use http::{Method, Response, StatusCode};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 
 use super::place::AskedPlace;
 use crate::oci::Route;
 use crate::proxy::respond::{self, Rendered};
-use crate::wire::{Body, collect_within};
+use crate::wire::{Body, BodyError};
 
 /// A longer list keeps its name.
 const LIMIT: usize = 1 << 20;
@@ -26,24 +29,47 @@ struct Tags<'a> {
 pub(crate) async fn named(rendered: Rendered, place: &AskedPlace<'_>, method: &Method) -> Rendered {
     let (Route::Tags(own), Some(written)) = (place.route, place.naming.repository.as_deref()) else { return rendered };
     let is_list = *method == Method::GET && rendered.response.status() == StatusCode::OK;
-    if !is_list || own.as_str() == written || !is_short(&rendered.response) {
+    if !is_list || own.as_str() == written || !may_be_short(&rendered.response) {
         return rendered;
     }
     let Rendered { response, .. } = rendered;
     let (mut parts, body) = response.into_parts();
-    let Ok(bytes) = collect_within(body, LIMIT, READ).await else { return respond::no_answer().render() };
-    let bytes = match renamed(&bytes, written) {
-        Some(renamed) => renamed.into(),
-        None => bytes,
+    let body = match tokio::time::timeout(READ, beginning(body)).await {
+        Ok(Ok(Beginning::Whole(bytes))) => {
+            let bytes = renamed(&bytes, written).map_or(bytes, Bytes::from);
+            parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+            Body::full(bytes)
+        }
+        Ok(Ok(Beginning::Long(body))) => body,
+        Ok(Err(_)) | Err(_) => return respond::no_answer().render(),
     };
-    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    Rendered { response: Response::from_parts(parts, Body::full(bytes)), ..rendered }
+    Rendered { response: Response::from_parts(parts, body), ..rendered }
 }
 
-fn is_short(response: &Response<Body>) -> bool {
+/// As much of a list as is read here.
+enum Beginning {
+    Whole(Bytes),
+    /// More than that: the same body.
+    Long(Body),
+}
+
+async fn beginning(mut body: Body) -> Result<Beginning, BodyError> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        read.extend_from_slice(&data);
+        if read.len() > LIMIT {
+            let ahead = futures_util::stream::once(std::future::ready(Ok(Frame::data(read.freeze()))));
+            return Ok(Beginning::Long(Body::wrap(StreamBody::new(ahead.chain(BodyStream::new(body))))));
+        }
+    }
+    Ok(Beginning::Whole(read.freeze()))
+}
+
+fn may_be_short(response: &Response<Body>) -> bool {
     let said = || response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
     let length = response.body().size_hint().exact().or_else(said);
-    length.is_some_and(|length| length <= LIMIT as u64) && !response.headers().contains_key(CONTENT_ENCODING)
+    length.is_none_or(|length| length <= LIMIT as u64) && !response.headers().contains_key(CONTENT_ENCODING)
 }
 
 /// The same text with another name in it.
@@ -58,6 +84,18 @@ fn renamed(text: &[u8], written: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_list_that_is_too_long_passes_as_it_is() {
+        let pieces = |count: usize| {
+            let frames = (0..count).map(|_| Ok::<_, BodyError>(Frame::data(Bytes::from(vec![b'x'; 1 << 10]))));
+            Body::wrap(StreamBody::new(futures_util::stream::iter(frames.collect::<Vec<_>>())))
+        };
+        let Ok(Beginning::Whole(whole)) = beginning(pieces(1024)).await else { panic!("it is no longer than that") };
+        assert_eq!(whole.len(), LIMIT);
+        let Ok(Beginning::Long(body)) = beginning(pieces(3000)).await else { panic!("it is longer") };
+        assert_eq!(body.collect().await.unwrap().to_bytes().len(), 3000 << 10);
+    }
 
     #[test]
     fn only_the_name_of_a_list_is_another_one() {

@@ -12,6 +12,7 @@ use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection}
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::expect::Continue;
 use super::failure::{AttemptFailure, blamed, failed};
 use super::forwarded;
 use super::interim::Interim;
@@ -70,6 +71,7 @@ pub(super) async fn attempt(
     if !request.body().is_end_stream() {
         request = request.map(|body| Body::wrap(Counted::new(body, Arc::clone(&progress))));
     }
+    let awaited_100 = request.extensions().get::<Continue>().cloned();
     let interim = Interim::of(&mut request);
     if request.uri().scheme() == Some(&Scheme::HTTP)
         && let Some(forwarding) = pool.egress.forwarding(to, pool.given).await?
@@ -91,6 +93,7 @@ pub(super) async fn attempt(
         answer = awaited(asked, to, limits, &progress, &interim, failed, || retire(&connection)) => answer,
         failure = course.left(connection.clone(), &place, is_pooled && may_leave) => Err(failure),
         failure = course.silent(connection.clone(), begun), if is_pooled => Err(failure),
+        failure = course.wanted(connection.clone(), awaited_100) => Err(failure),
     };
     if matches!(answer, Err(AttemptFailure::Crowded)) {
         unanswered.answered(); // it is well, and serves others
@@ -129,6 +132,20 @@ impl Course<'_> {
             place.left_out().await;
         }
         AttemptFailure::Crowded
+    }
+
+    /// Has the body sent that waits for a 100, once one comes over HTTP/2. Never ends.
+    ///
+    /// It may be another exchange's, and this one's be refused: then the body is sent that need not have been.
+    async fn wanted(self, mut connection: CaptureConnection, awaited: Option<Continue>) -> AttemptFailure {
+        if let Some(awaited) = awaited {
+            let life = connection.wait_for_connection_metadata().await.as_ref().and_then(Life::of);
+            if let Some(life) = life {
+                life.interim().await;
+                awaited.tell();
+            }
+        }
+        std::future::pending().await
     }
 
     /// Rings when the connection that the request went out on, one from before `begun`, has brought nothing for as long as its

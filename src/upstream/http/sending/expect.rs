@@ -18,8 +18,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::wire::{Body, BodyError};
 
-/// A server may not know of it (RFC 9110, 10.1.1), and over HTTP/2 a 100 is not told to us: then the body is sent after as long
-/// as curl and Go wait.
+/// A server may not know of it (RFC 9110, 10.1.1): then the body is sent after as long as curl and Go wait.
 const PATIENCE: Duration = Duration::from_secs(1);
 const CONTINUE: HeaderValue = HeaderValue::from_static("100-continue");
 
