@@ -168,18 +168,20 @@ pub(super) fn is_of(headers: &HeaderMap, digest: &Digest) -> bool {
 
 /// Whether the registry itself names this content, and no other.
 pub(super) fn proves(headers: &HeaderMap, digest: &Digest) -> bool {
-    accepted(headers).is_some() && is_of(headers, digest)
+    let said = digest.to_string();
+    let is_said = headers.get_all(respond::CONTENT_DIGEST).into_iter().all(|value| *value == *said);
+    is_said && accepted(headers).is_some() && is_of(headers, digest)
 }
 
 /// The digests that a registry names in `Docker-Content-Digest` and at the end of the path of `Location`.
 fn named(headers: &HeaderMap) -> impl Iterator<Item = Digest> {
-    let said = headers.get_all(respond::CONTENT_DIGEST).into_iter().filter_map(|value| text(Some(value))?.parse().ok());
+    let said = text(headers.get(respond::CONTENT_DIGEST)).and_then(|said| said.parse().ok());
     let located = text(headers.get(LOCATION)).and_then(|location| {
         let path = location.split(['?', '#']).next()?;
         let last = path.rsplit('/').next()?;
         last.replace("%3A", ":").replace("%3a", ":").parse().ok()
     });
-    said.chain(located)
+    said.into_iter().chain(located)
 }
 
 /// The length that a request says.
@@ -239,6 +241,8 @@ mod tests {
             headers
         };
         let escaped = one.to_string().replace(':', "%3A");
+        let mut twice = said(Some(one), "/v2/a/blobs/x");
+        twice.append(respond::CONTENT_DIGEST, other.to_string().parse().unwrap());
         // Headers, whether they may be about the one, and whether they are.
         let table = [
             (said(None, "/v2/a/blobs/x"), true, false),
@@ -250,6 +254,7 @@ mod tests {
             (said(Some(one), &format!("/v2/a/blobs/{other}")), false, false),
             (said(Some(other), &format!("/v2/a/blobs/{one}")), false, false),
             (HeaderMap::new(), true, false),
+            (twice, true, false),
         ];
         for (headers, may_be, is) in table {
             assert_eq!((is_of(&headers, &one), proves(&headers, &one)), (may_be, is), "{headers:?}");
