@@ -194,8 +194,9 @@ impl<'a> Asking<'a> {
             };
             // One that was asked out of turn hides nothing that those above it have.
             if at == 0 && is_moved && group::is_fault(rendered.response.status()) {
+                let (rendered, _) = group::read_off(rendered).await;
                 record.set_aside();
-                failed = Some((group::read_off(rendered).await.0, record));
+                failed = Some((rendered, record));
                 continue;
             }
             let response = self.noted(target, route, &parts.method, rendered.response);
