@@ -80,8 +80,8 @@ async fn what_a_token_of_ours_is_denied_is_an_answer_and_no_warning() {
     assert_eq!(ask(&proxy, &blob, &basic_value("alice", "whatever")).await.status, 200);
     // As by eviction, once it is stored: her right outlives the content.
     until("it is stored", async || std::fs::remove_file(proxy.blob_file(digest)).is_ok()).await;
+    registry.script("*", Act::Status(401)); // first, so that nobody may read in between
     registry.unscript(hers);
-    registry.script("*", Act::Status(401));
     registry.stop();
     Puller::new(&proxy, Kind::Containerd).await.ask("GET", "/v2/a/manifests/never-seen").await;
     let bearer = token(&proxy, "alice").await; // hers, and good for nobody's questions when the registry is back

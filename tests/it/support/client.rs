@@ -246,6 +246,12 @@ impl Session {
         self.ask("GET", path, &[]).await
     }
 
+    /// The same, where the answer may break off: its head may be lost then, too, as chance has it.
+    pub(crate) async fn get_broken(&mut self, path: &str) -> Option<Whole> {
+        let answer = self.send("GET", path, &[], Body::empty()).await.ok()?;
+        Some(whole(answer).await)
+    }
+
     /// Any request without a body, with the whole body of its answer.
     pub(crate) async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) -> Whole {
         let answer = self.send(method, path, headers, Body::empty()).await.expect("an answer comes");
