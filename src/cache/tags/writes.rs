@@ -4,8 +4,8 @@
 //! knows what the tag means: no answer about it is remembered, and none that is remembered is fresh. Exposure: clients can make a tag
 //! unknown by writes that they cut off, each for [`DOUBT`]; then the registry is asked by every pull of it.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,13 +19,16 @@ use crate::oci::Tag;
 const DOUBT: Duration = Duration::from_secs(120);
 /// So many tags are in doubt at most; the earliest makes room.
 const MOST_IN_DOUBT: usize = 4096;
-/// Writes are counted by a hash: two tags that share a count are asked for once more than need be.
-const COUNTS: usize = 4096;
+/// So many writes are remembered. What was asked before the earliest of them may have been written since.
+const RECENT: usize = 4096;
 
-/// When something was asked about a tag: before, between or after which writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// When something was asked about a tag: before, between or after which writes of it. Two are equal between the same ones.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Era {
-    count: u64,
+    /// The last write of any tag.
+    asked: u64,
+    /// The last one of this tag, if it is remembered.
+    last: u64,
     is_quiet: bool,
 }
 
@@ -37,8 +40,8 @@ struct Shared {
     table: Mutex<Table>,
     /// How many tags are in the table.
     busy: AtomicUsize,
-    counts: Box<[AtomicU64]>,
-    hasher: RandomState,
+    /// The number of the last write's beginning or end.
+    last: AtomicU64,
 }
 
 #[derive(Default)]
@@ -46,6 +49,23 @@ struct Table {
     tags: HashMap<(Place, Tag), Unsettled>,
     /// When the first doubt ends.
     next_end: Option<Instant>,
+    recent: Recent,
+}
+
+/// What was written last, by number.
+#[derive(Default)]
+struct Recent {
+    last: HashMap<Written, u64>,
+    in_order: VecDeque<(u64, Written)>,
+    /// Up to this number they are forgotten.
+    forgotten: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Written {
+    Tag(Place, Tag),
+    /// All tags of the place, perhaps.
+    All(Place),
 }
 
 #[derive(Default)]
@@ -62,33 +82,54 @@ pub(crate) struct UnderWay {
     key: Option<(Place, Tag)>,
 }
 
+impl PartialEq for Era {
+    fn eq(&self, other: &Self) -> bool {
+        (self.last, self.is_quiet) == (other.last, other.is_quiet)
+    }
+}
+
+impl Eq for Era {}
+
+impl Hash for Era {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.last, self.is_quiet).hash(state);
+    }
+}
+
 impl Writes {
     pub(crate) fn new() -> Self {
-        let counts = (0..COUNTS).map(|_| AtomicU64::new(0)).collect();
-        let (table, busy) = (Mutex::default(), AtomicUsize::new(0));
-        Self(Arc::new(Shared { table, busy, counts, hasher: RandomState::new() }))
+        Self(Arc::new(Shared { table: Mutex::default(), busy: AtomicUsize::new(0), last: AtomicU64::new(0) }))
     }
 
     /// Now, as far as this tag is concerned.
     pub(crate) fn era(&self, place: &Place, tag: &Tag) -> Era {
-        let count = self.count(&(place, tag)).load(Ordering::Acquire);
-        let deletions = self.count(place).load(Ordering::Acquire);
-        Era { count: count.wrapping_add(deletions), is_quiet: self.is_quiet(place, tag) }
+        if self.0.last.load(Ordering::Acquire) == 0 {
+            return Era { asked: 0, last: 0, is_quiet: true };
+        }
+        let mut table = self.lock();
+        let is_quiet = self.is_quiet_in(&mut table, place, tag);
+        let last = table.recent.of(place, tag).unwrap_or_default();
+        Era { asked: self.0.last.load(Ordering::Acquire), last, is_quiet }
     }
 
     /// Whether what was asked in `era` still holds: no write was under way then, and none has begun since.
     pub(crate) fn is_still(&self, era: Era, place: &Place, tag: &Tag) -> bool {
-        era.is_quiet && self.era(place, tag) == era
+        if !era.is_quiet || self.0.last.load(Ordering::Acquire) == era.asked {
+            return era.is_quiet;
+        }
+        let mut table = self.lock();
+        let is_written = table.recent.of(place, tag).is_some_and(|last| last > era.asked);
+        !is_written && table.recent.forgotten <= era.asked && self.is_quiet_in(&mut table, place, tag)
     }
 
     /// Whether no write of the tag is under way, nor in doubt. A hit asks this: it takes no lock while nothing is written.
     pub(crate) fn is_quiet(&self, place: &Place, tag: &Tag) -> bool {
-        if self.0.busy.load(Ordering::Acquire) == 0 {
-            return true;
-        }
-        let mut table = self.lock();
+        self.0.busy.load(Ordering::Acquire) == 0 || self.is_quiet_in(&mut self.lock(), place, tag)
+    }
+
+    fn is_quiet_in(&self, table: &mut Table, place: &Place, tag: &Tag) -> bool {
         table.end_old_doubts();
-        self.publish(&table);
+        self.publish(table);
         !table.tags.contains_key(&(place.clone(), tag.clone()))
     }
 
@@ -101,19 +142,18 @@ impl Writes {
         unsettled.is_overlapped |= unsettled.under_way > 0 || unsettled.doubt_ends.is_some();
         unsettled.under_way += 1;
         self.publish(&table);
-        drop(table);
-        self.count(&(place, tag)).fetch_add(1, Ordering::AcqRel);
+        self.note(&mut table, Written::Tag(place.clone(), tag.clone()));
         UnderWay { writes: self.clone(), key: Some(key) }
     }
 
     /// The registry deleted a manifest of the place, and its tags.
     pub(crate) fn deleted(&self, place: &Place) {
-        self.count(place).fetch_add(1, Ordering::AcqRel);
+        self.note(&mut self.lock(), Written::All(place.clone()));
     }
 
-    fn count(&self, key: &impl Hash) -> &AtomicU64 {
-        let slot = usize::try_from(self.0.hasher.hash_one(key) % COUNTS as u64).unwrap_or_default();
-        &self.0.counts[slot]
+    fn note(&self, table: &mut Table, written: Written) {
+        let number = self.0.last.fetch_add(1, Ordering::AcqRel) + 1;
+        table.recent.note(number, written);
     }
 
     fn publish(&self, table: &Table) {
@@ -122,6 +162,27 @@ impl Writes {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recent {
+    fn note(&mut self, number: u64, written: Written) {
+        self.in_order.push_back((number, written.clone()));
+        self.last.insert(written, number);
+        if self.in_order.len() > RECENT
+            && let Some((earliest, written)) = self.in_order.pop_front()
+        {
+            self.forgotten = earliest;
+            if self.last.get(&written) == Some(&earliest) {
+                self.last.remove(&written);
+            }
+        }
+    }
+
+    /// The number of the last write of a tag.
+    fn of(&self, place: &Place, tag: &Tag) -> Option<u64> {
+        let tag = self.last.get(&Written::Tag(place.clone(), tag.clone()));
+        tag.max(self.last.get(&Written::All(place.clone()))).copied()
     }
 }
 
@@ -178,8 +239,8 @@ impl UnderWay {
                 table.tags.remove(&key);
             }
         }
-        // Counted before the tag may be known again: what was asked meanwhile is of an earlier era.
-        self.writes.count(&(&key.0, &key.1)).fetch_add(1, Ordering::AcqRel);
+        // Before the tag may be known again: what was asked meanwhile is of an earlier era.
+        self.writes.note(&mut table, Written::Tag(key.0, key.1));
         self.writes.publish(&table);
         is_alone
     }
@@ -216,6 +277,18 @@ mod tests {
         assert_eq!([before, during, after].map(|era| writes.is_still(era, &place, &one)), [false, false, true]);
         writes.deleted(&place);
         assert!(!writes.is_still(after, &place, &one));
+    }
+
+    #[test]
+    fn writes_of_other_tags_say_nothing_until_too_many_are_to_be_remembered() {
+        let (writes, place, one) = (Writes::new(), place(), tag("1"));
+        let (asked, began) = (writes.era(&place, &one), writes.begin(&place, &tag("0")));
+        assert!(began.end() && writes.is_still(asked, &place, &one) && writes.era(&place, &one) == asked);
+        let others = (0..RECENT / 2).map(|number| tag(&format!("other-{number}")));
+        others.for_each(|other| assert!(writes.begin(&place, &other).end()));
+        assert!(!writes.is_still(asked, &place, &one), "the earliest are forgotten");
+        let table = writes.lock();
+        assert_eq!((table.recent.in_order.len(), table.recent.last.len()), (RECENT, RECENT / 2));
     }
 
     #[tokio::test(start_paused = true)]
