@@ -7,7 +7,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use pullthrough::ca::Overview;
 use serde_json::Value;
 
 const PLAIN: &str = "http://m.example:5000";

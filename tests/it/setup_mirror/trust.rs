@@ -1,5 +1,7 @@
 //! Which certificate a client is made to trust for a mirror over TLS: ours by its fingerprint, or the operator's by its file.
 
+use pullthrough::ca::Overview;
+
 use super::*;
 use crate::support::lab::OwnCertificate;
 
